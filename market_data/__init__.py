@@ -1,0 +1,1 @@
+"""Venues in, canonical rows out: connectors, registry, labels, snapshots, the lake, replay."""

@@ -1,0 +1,1 @@
+"""The marketcal contract and client."""
