@@ -25,3 +25,18 @@ lock:  ## compile requirements.lock anew from both pyproject files
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --no-emit-package marketcal --no-emit-package marketcal-platform \
 	  --all-extras pyproject.toml protos/pyproject.toml --output-file requirements.lock
+
+PROTO_STAMP := .venv-proto/.locked
+$(PROTO_STAMP): protos/requirements-tools.txt
+	@test -x .venv-proto/bin/python || $(PYTHON) -m venv .venv-proto
+	@PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-proto/bin/python -m pip --quiet install -r protos/requirements-tools.txt
+	@touch $@
+
+proto: $(PROTO_STAMP)  ## generated code from the contract; lint and breaking check where Node is present
+	@.venv-proto/bin/python protos/generate.py
+	@.venv-proto/bin/python protos/generate.py --image .venv-proto/now.binpb
+	@if command -v npx >/dev/null; then \
+	  npx --yes @bufbuild/buf@1.75.0 lint .venv-proto/now.binpb --config protos/buf.yaml && \
+	  npx --yes @bufbuild/buf@1.75.0 breaking .venv-proto/now.binpb --against protos/released.binpb --config protos/buf.yaml && \
+	  echo "contract: lint and breaking check passed"; \
+	else echo "contract: Node is absent, buf lint and breaking check left out"; fi

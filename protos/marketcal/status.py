@@ -1,0 +1,153 @@
+"""Errors on the wire: `marketcal.errors` to ``google.rpc.Status`` with details, and back."""
+
+from __future__ import annotations
+
+import math
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+from marketcal.errors import (
+    BY_REASON,
+    DOMAIN,
+    FailedPrecondition,
+    FieldViolation,
+    MarketcalError,
+    NotFound,
+    RateLimited,
+    Unauthenticated,
+)
+
+DETAILS_KEY = "grpc-status-details-bin"
+_CODES = {code.name: code for code in grpc.StatusCode}
+_GROUP_BY_CODE = {error.code: error for error in BY_REASON.values()}
+
+Trailers = tuple[tuple[str, str | bytes], ...]
+
+
+def encode(error: MarketcalError, request_id: str = "") -> status_pb2.Status:
+    """The status that stands for ``error``, with one detail per kind of fact that it carries."""
+    details = [
+        error_details_pb2.ErrorInfo(
+            reason=f"ERROR_REASON_{error.reason or 'UNSPECIFIED'}",
+            domain=DOMAIN,
+            metadata=error.metadata,
+        )
+    ]
+    if error.violations:
+        details.append(
+            error_details_pb2.BadRequest(
+                field_violations=[
+                    error_details_pb2.BadRequest.FieldViolation(
+                        field=v.field, description=v.description
+                    )
+                    for v in error.violations
+                ]
+            )
+        )
+    if error.retry_after is not None:
+        details.append(error_details_pb2.RetryInfo(retry_delay=_duration(error.retry_after)))
+    if isinstance(error, RateLimited):
+        details.append(
+            error_details_pb2.QuotaFailure(
+                violations=[
+                    error_details_pb2.QuotaFailure.Violation(
+                        subject=error.metadata.get("identity", ""), description=error.message
+                    )
+                ]
+            )
+        )
+    if isinstance(error, NotFound) and error.resource:
+        details.append(
+            error_details_pb2.ResourceInfo(
+                resource_type=error.resource[0], resource_name=error.resource[1]
+            )
+        )
+    if isinstance(error, FailedPrecondition):
+        kind, name = error.resource or ("", "")
+        details.append(
+            error_details_pb2.PreconditionFailure(
+                violations=[
+                    error_details_pb2.PreconditionFailure.Violation(
+                        type=kind, subject=name, description=error.message
+                    )
+                ]
+            )
+        )
+    if request_id or error.request_id:
+        details.append(error_details_pb2.RequestInfo(request_id=request_id or error.request_id))
+    status = status_pb2.Status(code=_CODES[error.code].value[0], message=error.message)
+    for detail in details:
+        status.details.add().Pack(detail)
+    return status
+
+
+def trailers(error: MarketcalError, status: status_pb2.Status) -> Trailers:
+    """Trailing metadata that goes with ``status``: details, and hints that proxies understand."""
+    pairs: list[tuple[str, str | bytes]] = [(DETAILS_KEY, status.SerializeToString())]
+    if isinstance(error, Unauthenticated):
+        pairs.append(("www-authenticate", 'Bearer realm="marketcal"'))
+    if error.retry_after is not None:
+        pairs.append(("retry-after", str(max(1, math.ceil(error.retry_after)))))
+        pairs.append(("grpc-retry-pushback-ms", str(max(1, math.ceil(error.retry_after * 1000)))))
+    if isinstance(error, RateLimited):
+        pairs.extend(
+            (key, error.metadata[key])
+            for key in ("ratelimit", "ratelimit-policy")
+            if key in error.metadata
+        )
+    return tuple(pairs)
+
+
+def decode_status(status: status_pb2.Status) -> MarketcalError:
+    """The error that ``status`` stands for; an unknown reason becomes the class of its code."""
+    info = error_details_pb2.ErrorInfo()
+    bad = error_details_pb2.BadRequest()
+    retry = error_details_pb2.RetryInfo()
+    resource = error_details_pb2.ResourceInfo()
+    request = error_details_pb2.RequestInfo()
+    found = {
+        type(message)
+        for detail in status.details
+        for message in (info, bad, retry, resource, request)
+        if _unpack(detail, message)
+    }
+    reason = info.reason.removeprefix("ERROR_REASON_")
+    code = next(
+        (name for name, value in _CODES.items() if value.value[0] == status.code), "UNKNOWN"
+    )
+    cls = BY_REASON.get(reason) or _GROUP_BY_CODE.get(code, MarketcalError)
+    return cls(
+        status.message,
+        metadata=dict(info.metadata),
+        retry_after=retry.retry_delay.ToTimedelta().total_seconds()
+        if type(retry) in found
+        else None,
+        violations=[FieldViolation(v.field, v.description) for v in bad.field_violations],
+        resource=(resource.resource_type, resource.resource_name)
+        if type(resource) in found
+        else None,
+        request_id=request.request_id,
+    )
+
+
+def decode(call: grpc.RpcError) -> MarketcalError:
+    """The error that a failed client call stands for.
+
+    A failure without our details (the transport's own, a proxy's) becomes the class of its code.
+    """
+    for key, value in call.trailing_metadata() or ():
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            return decode_status(status_pb2.Status.FromString(value))
+    return _GROUP_BY_CODE.get(call.code().name, MarketcalError)(call.details() or call.code().name)
+
+
+def _unpack(detail: any_pb2.Any, message: object) -> bool:
+    return bool(detail.Unpack(message))  # type: ignore[arg-type]
+
+
+def _duration(seconds: float) -> duration_pb2.Duration:
+    duration = duration_pb2.Duration()
+    duration.FromMilliseconds(max(1, math.ceil(seconds * 1000)))
+    return duration
