@@ -1,0 +1,149 @@
+"""The validated price series of one request."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from forecast_service.transform import FloatArray
+
+DEFAULT_CONTEXT = 288
+"""Points that a method sees when it states no limit of its own: one day of 5-minute steps."""
+
+MIN_POINTS, MAX_POINTS = 2, 20_000
+MAX_FREQ_SECONDS = 7 * 86_400
+
+_FREQ = re.compile(r"([1-9][0-9]{0,5})(s|m|h|d|w)")
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
+
+
+class InvalidFieldError(ValueError):
+    """A field of a request does not hold what it must.
+
+    Attributes:
+        field: path of the field, e.g. ``values[3]``.
+        reason: what is wrong with it, a phrase for people.
+    """
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+def parse_freq(text: str) -> int:
+    """Seconds of a cadence such as "5m", "1h" or "1d".
+
+    Raises:
+        InvalidFieldError: on field ``freq``, for "0m", an unknown unit or more than a week.
+
+    >>> parse_freq("5m"), parse_freq("1d")
+    (300, 86400)
+    """
+    match = _FREQ.fullmatch(text)
+    if match is None:
+        raise InvalidFieldError("freq", "must be a positive count and a unit s, m, h, d or w")
+    seconds = int(match[1]) * _SECONDS[match[2]]
+    if seconds > MAX_FREQ_SECONDS:
+        raise InvalidFieldError("freq", "must not be longer than a week")
+    return seconds
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Series:
+    """The end of a price series, as a method sees it.
+
+    Attributes:
+        values: [T] float64 in [0, 1], NaN = missing, oldest first; at least one is finite, and
+            the first one is.
+        freq_seconds: length of a step.
+        input_length: points that came in, before trimming.
+        missing_ratio: share of missing points among those that came in, in [0, 1).
+    """
+
+    values: FloatArray
+    freq_seconds: int
+    input_length: int
+    missing_ratio: float
+
+    @property
+    def finite_count(self) -> int:
+        """Observations in ``values``."""
+        return int(np.isfinite(self.values).sum())
+
+    @property
+    def last_gap_steps(self) -> int:
+        """Steps from the last observation to the end; 0 when the last value is there."""
+        return int(self.values.size - 1 - np.flatnonzero(np.isfinite(self.values))[-1])
+
+    @property
+    def last_value(self) -> float:
+        """The last observation."""
+        return float(self.values[np.isfinite(self.values)][-1])
+
+
+def series_of(values: ArrayLike, freq: str, *, context_steps: int = DEFAULT_CONTEXT) -> Series:
+    """Validate a request's values and keep their end.
+
+    The last ``context_steps`` points are kept and leading missing ones dropped. Trailing missing
+    ones stay: the forecast starts after them.
+
+    Args:
+        values: [T] probabilities, NaN = missing, oldest first, 2 to 20,000 of them.
+        freq: cadence, see `parse_freq`.
+        context_steps: longest context, ≥ 1.
+
+    Raises:
+        InvalidFieldError: on ``freq``, ``values`` or ``values[i]``.
+    """
+    freq_seconds = parse_freq(freq)
+    whole = np.asarray(values, dtype=np.float64)
+    if whole.ndim != 1 or not MIN_POINTS <= whole.size <= MAX_POINTS:
+        raise InvalidFieldError("values", f"must hold {MIN_POINTS} to {MAX_POINTS} numbers")
+    missing = np.isnan(whole)
+    outside = np.flatnonzero(~missing & ~((whole >= 0.0) & (whole <= 1.0)))
+    if outside.size:
+        raise InvalidFieldError(f"values[{outside[0]}]", "must lie in [0, 1] or be NaN")
+    kept = whole[-context_steps:]
+    finite = np.flatnonzero(~np.isnan(kept))
+    if not finite.size:
+        raise InvalidFieldError("values", f"has no finite value in its last {kept.size} points")
+    return Series(
+        values=kept[finite[0] :],
+        freq_seconds=freq_seconds,
+        input_length=int(whole.size),
+        missing_ratio=float(missing.mean()),
+    )
+
+
+def validate_times(value_times: ArrayLike, *, length: int) -> None:
+    """Refuse times that do not fit the values.
+
+    Args:
+        value_times: [T] seconds since the epoch.
+        length: number of values.
+
+    Raises:
+        InvalidFieldError: on ``value_times``: another length, or not strictly increasing.
+    """
+    times = np.asarray(value_times, dtype=np.float64)
+    if times.shape != (length,):
+        raise InvalidFieldError("value_times", f"must hold one time per value ({length})")
+    if not (np.diff(times) > 0.0).all():
+        raise InvalidFieldError("value_times", "must be strictly increasing")
+
+
+def stack(series: list[Series]) -> FloatArray:
+    """Series of different lengths as one batch, padded with missing values at the left.
+
+    Returns:
+        [B, T] float64 with T the longest length.
+    """
+    longest = max(item.values.size for item in series)
+    batch = np.full((len(series), longest), np.nan)
+    for row, item in zip(batch, series, strict=True):
+        row[longest - item.values.size :] = item.values
+    return batch
