@@ -76,10 +76,10 @@ def at_levels(
     share = np.clip((wanted - scores[lower]) / (scores[lower + 1] - scores[lower]), 0.0, 1.0)
     z = transform.forward(native)
     between = transform.inverse(z[..., lower] * (1.0 - share) + z[..., lower + 1] * share)
-    quantiles = np.clip(between, native[..., lower], native[..., lower + 1])
-    exact = np.abs(levels[:, None] - native_levels) < _SAME_LEVEL
-    for q in np.flatnonzero(exact.any(axis=1)):
-        quantiles[..., q] = native[..., int(exact[q].argmax())]
+    low, high = native[..., lower], native[..., lower + 1]
+    quantiles = np.clip(between, low, high)
+    quantiles = np.where(share < _SAME_LEVEL, low, quantiles)
+    quantiles = np.where(share > 1.0 - _SAME_LEVEL, high, quantiles)
     return LevelledBand(quantiles, quantile_sources(native_levels, levels))
 
 
