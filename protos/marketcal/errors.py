@@ -135,7 +135,7 @@ class CredentialRevoked(Unauthenticated):
 
 
 class ScopeMissing(MarketcalError):
-    """The caller is known and may not do this; ``metadata["required_scope"]`` says what is needed."""
+    """The caller is known and may not do this; ``metadata["required_scope"]`` names the scope."""
 
     code = "PERMISSION_DENIED"
     reason = "SCOPE_MISSING"

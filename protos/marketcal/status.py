@@ -17,11 +17,14 @@ from marketcal.errors import (
     NotFound,
     RateLimited,
     Unauthenticated,
+    subclasses,
 )
 
 DETAILS_KEY = "grpc-status-details-bin"
 _CODES = {code.name: code for code in grpc.StatusCode}
-_GROUP_BY_CODE = {error.code: error for error in BY_REASON.values()}
+_GROUP_BY_CODE: dict[str, type[MarketcalError]] = {}
+for _error in subclasses():  # parents first: a code without a known reason is its group
+    _GROUP_BY_CODE.setdefault(_error.code, _error)
 
 Trailers = tuple[tuple[str, str | bytes], ...]
 

@@ -1,0 +1,91 @@
+"""One call on its way through the gateway, and what the contract says of its method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import grpc
+from google.protobuf.message import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method of the contract with the options that the gateway enforces.
+
+    Attributes:
+        name: full name as on the wire, ``/marketcal.v1.ForecastService/Forecast``.
+        scope: permission that a caller needs; None for health and reflection.
+        max_deadline: seconds; the longest that a call may take.
+        fixed_cost: rate-limit tokens per call.
+        cost_field: repeated request field whose items cost a token each; None for a fixed cost.
+        largest_cost: what one call can cost at most.
+        parse: bytes to request message.
+    """
+
+    name: str
+    scope: str | None
+    max_deadline: float
+    fixed_cost: int
+    cost_field: str | None
+    largest_cost: int
+    parse: Callable[[bytes], Message]
+
+    def cost(self, request: Message) -> int:
+        """Tokens that this request costs."""
+        if self.cost_field is None:
+            return self.fixed_cost
+        return max(1, len(getattr(request, self.cost_field)))
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who is calling.
+
+    Attributes:
+        name: key id, or ``anonymous``.
+        role: viewer, forecaster, operator or admin.
+        scopes: permissions of the role.
+        rate_per_minute: rate-limit tokens that flow back per minute.
+        burst: tokens that can be spent at once.
+    """
+
+    name: str
+    role: str
+    scopes: frozenset[str]
+    rate_per_minute: float
+    burst: int
+
+
+@dataclass(slots=True)
+class Call:
+    """One call: what is known of it so far."""
+
+    method: Method
+    context: grpc.aio.ServicerContext
+    metadata: dict[str, str | bytes]
+    started_at: float
+    request_id: str = ""
+    identity: Identity | None = None
+    deadline_at: float = float("inf")
+    clock: Callable[[], float] = field(default=lambda: 0.0, repr=False)
+    trailers: list[tuple[str, str | bytes]] = field(default_factory=list)
+
+    def time_remaining(self) -> float:
+        """Seconds until the call must be answered; never more than the method allows."""
+        return self.deadline_at - self.clock()
+
+
+class Admission(Protocol):
+    """A check that needs no request: it runs before the request is parsed."""
+
+    def __call__(self, call: Call) -> None:
+        """Raises MarketcalError to refuse the call."""
+
+
+class Check(Protocol):
+    """A check of the parsed request."""
+
+    def __call__(self, call: Call, request: Any) -> None:
+        """Raises MarketcalError to refuse the call."""

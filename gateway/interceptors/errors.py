@@ -1,0 +1,40 @@
+"""Errors on their way out: ours with details, unknown ones as a fixed sentence and a request id."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import grpc
+
+from gateway.call import Call
+from marketcal import status
+from marketcal.errors import CallCancelled, InternalError, MarketcalError, OutOfTime
+
+_LOG = logging.getLogger("gateway.errors")
+_CODES = {code.name: code for code in grpc.StatusCode}
+
+
+def as_refusal(error: BaseException, call: Call) -> MarketcalError:
+    """The error that the caller may see; whatever else is known goes to the log with the id."""
+    if isinstance(error, MarketcalError):
+        return error
+    if isinstance(error, TimeoutError):
+        return OutOfTime("the deadline passed before an answer existed")
+    if isinstance(error, asyncio.CancelledError):
+        return CallCancelled("the call was cancelled")
+    _LOG.error(
+        "unforeseen error in %s",
+        call.method.name,
+        exc_info=error,
+        extra={"request_id": call.request_id},
+    )
+    return InternalError("something unforeseen happened; quote the request id")
+
+
+def write_refusal(error: MarketcalError, call: Call) -> None:
+    """Sets code, details and trailers of the call; the handler then simply returns."""
+    encoded = status.encode(error, call.request_id)
+    call.context.set_code(_CODES[error.code])
+    call.context.set_details(error.message)
+    call.context.set_trailing_metadata(tuple(call.trailers) + status.trailers(error, encoded))

@@ -1,0 +1,19 @@
+"""Every call has an id: the caller's own where it is harmless, else a new one."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+from gateway.call import Call
+
+HEADER = "x-request-id"
+_HARMLESS = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def assign_request_id(call: Call) -> None:
+    """Sets ``call.request_id`` and sends it back as a trailer."""
+    sent = call.metadata.get(HEADER)
+    harmless = isinstance(sent, str) and _HARMLESS.fullmatch(sent)
+    call.request_id = str(sent) if harmless else uuid.uuid4().hex
+    call.trailers.append((HEADER, call.request_id))

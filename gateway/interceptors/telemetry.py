@@ -1,0 +1,52 @@
+"""One span per call by the RPC conventions, with the caller's W3C trace context as its parent.
+
+Without a tracer provider (`gateway.wiring` sets one only where an exporter is configured) the
+calls below are no-ops of the OpenTelemetry API.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from gateway.call import Call
+from marketcal.errors import MarketcalError
+
+_PROPAGATOR = TraceContextTextMapPropagator()
+
+
+class Telemetry:
+    """Traces of the gateway."""
+
+    def __init__(self, tracer: Tracer | None = None) -> None:
+        self._tracer = tracer
+
+    @contextmanager
+    def span(self, call: Call) -> Iterator[None]:
+        """Covers one call."""
+        if self._tracer is None:
+            yield
+            return
+        service, _, method = call.method.name[1:].partition("/")
+        carrier = {key: value for key, value in call.metadata.items() if isinstance(value, str)}
+        with self._tracer.start_as_current_span(
+            call.method.name[1:],
+            context=_PROPAGATOR.extract(carrier),
+            kind=SpanKind.SERVER,
+            attributes={"rpc.system": "grpc", "rpc.service": service, "rpc.method": method},
+        ):
+            yield
+
+    def refused(self, error: MarketcalError) -> None:
+        """Marks the current span with the refusal."""
+        if self._tracer is None:
+            return
+        span = trace.get_current_span()
+        span.set_attribute("rpc.grpc.status", error.code)
+        span.set_attribute("marketcal.reason", error.reason or "")
+        if error.code in ("INTERNAL", "UNAVAILABLE", "DEADLINE_EXCEEDED"):
+            span.set_status(Status(StatusCode.ERROR, error.code))

@@ -1,0 +1,209 @@
+"""API keys: made, stored as digests, checked in constant time, revoked without a restart.
+
+A key reads ``mk_<id>_<secret><checksum>``. The id is public and finds the row; the secret has 160
+random bits, so a plain SHA-256 of it is a sound digest at rest; the checksum tells a mistyped key
+from a wrong one without a look-up. Keys live in the control store (SQLAlchemy); the gateway holds
+them in memory and looks for changes at a short interval.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import sqlalchemy as sa
+
+from gateway.call import Identity
+from gateway.roles import ROLES
+from marketcal.errors import CredentialExpired, CredentialInvalid, CredentialRevoked
+
+_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
+_KEY = re.compile(r"mk_([0-9a-z]{8})_([0-9a-z]{32})([0-9a-z]{6})")
+_METADATA = sa.MetaData()
+API_KEY = sa.Table(
+    "api_key",
+    _METADATA,
+    sa.Column("key_id", sa.String(8), primary_key=True),
+    sa.Column("secret_sha256", sa.String(64), nullable=False),
+    sa.Column("role", sa.String(16), nullable=False),
+    sa.Column("note", sa.String(200), nullable=False, default=""),
+    sa.Column("rate_per_minute", sa.Float, nullable=False),
+    sa.Column("burst", sa.Integer, nullable=False),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("expires_at", sa.DateTime(timezone=True)),
+    sa.Column("revoked_at", sa.DateTime(timezone=True)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """A key as it is stored; the secret itself is not."""
+
+    key_id: str
+    secret_sha256: str
+    role: str
+    note: str
+    rate_per_minute: float
+    burst: int
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+def new_key() -> tuple[str, str, str]:
+    """A fresh key: (the text to hand out once, its id, the digest to store)."""
+    key_id = "".join(secrets.choice(_ALPHABET) for _ in range(8))
+    secret = "".join(secrets.choice(_ALPHABET) for _ in range(32))
+    return f"mk_{key_id}_{secret}{_checksum(key_id, secret)}", key_id, _digest(secret)
+
+
+def split_key(text: str) -> tuple[str, str]:
+    """(id, secret) of a key.
+
+    Raises:
+        CredentialInvalid: it is not of the form, or its checksum is wrong.
+    """
+    match = _KEY.fullmatch(text)
+    if match is None or not hmac.compare_digest(_checksum(match[1], match[2]), match[3]):
+        raise CredentialInvalid("the API key is malformed: keys read mk_<id>_<secret>")
+    return match[1], match[2]
+
+
+def _checksum(key_id: str, secret: str) -> str:
+    number = zlib.crc32(f"{key_id}_{secret}".encode())
+    digits = ""
+    for _ in range(6):
+        number, digit = divmod(number, 36)
+        digits = _ALPHABET[digit] + digits
+    return digits
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+class KeyStore:
+    """Keys in the control store."""
+
+    def __init__(self, engine: sa.Engine, now: Callable[[], datetime]) -> None:
+        self._engine = engine
+        self._now = now
+        _METADATA.create_all(engine)
+
+    def create(
+        self,
+        role: str,
+        *,
+        note: str = "",
+        lifetime: timedelta | None = None,
+        rate_per_minute: float | None = None,
+        burst: int | None = None,
+    ) -> tuple[str, KeyRow]:
+        """Makes and stores a key; the returned text is the only copy of its secret."""
+        text, key_id, digest = new_key()
+        now = self._now()
+        row = KeyRow(
+            key_id=key_id,
+            secret_sha256=digest,
+            role=role,
+            note=note,
+            rate_per_minute=rate_per_minute or ROLES[role].rate_per_minute,
+            burst=burst or ROLES[role].burst,
+            created_at=now,
+            expires_at=now + lifetime if lifetime else None,
+            revoked_at=None,
+        )
+        with self._engine.begin() as connection:
+            connection.execute(
+                API_KEY.insert().values(
+                    {column.name: getattr(row, column.name) for column in API_KEY.columns}
+                )
+            )
+        return text, row
+
+    def rotate(self, key_id: str, overlap: timedelta) -> tuple[str, KeyRow]:
+        """A new key with the old one's role and limits; the old one ends after ``overlap``.
+
+        Raises:
+            KeyError: there is no such key, or it is revoked.
+        """
+        old = next((row for row in self.rows() if row.key_id == key_id), None)
+        if old is None or old.revoked_at is not None:
+            raise KeyError(key_id)
+        made = self.create(
+            old.role, note=old.note, rate_per_minute=old.rate_per_minute, burst=old.burst
+        )
+        self._update(key_id, expires_at=self._now() + overlap)
+        return made
+
+    def revoke(self, key_id: str) -> None:
+        """Ends a key now.
+
+        Raises:
+            KeyError: there is no such key.
+        """
+        self._update(key_id, revoked_at=self._now())
+
+    def rows(self) -> list[KeyRow]:
+        """All keys, oldest first."""
+        with self._engine.connect() as connection:
+            found = connection.execute(API_KEY.select().order_by(API_KEY.c.created_at)).mappings()
+            return [_row(mapping) for mapping in found]
+
+    def _update(self, key_id: str, **values: datetime) -> None:
+        with self._engine.begin() as connection:
+            statement = API_KEY.update().where(API_KEY.c.key_id == key_id).values(**values)
+            if connection.execute(statement).rowcount == 0:
+                raise KeyError(key_id)
+
+
+def _row(mapping: sa.RowMapping) -> KeyRow:
+    """A stored row; SQLite forgets the zone, which is always UTC."""
+    values = dict(mapping)
+    for name in ("created_at", "expires_at", "revoked_at"):
+        if values[name] is not None and values[name].tzinfo is None:
+            values[name] = values[name].replace(tzinfo=UTC)
+    return KeyRow(**values)
+
+
+class KeyRing:
+    """The keys in memory, as the gateway checks them on each call."""
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
+        self._rows: dict[str, tuple[KeyRow, Identity]] = {}
+
+    def replace(self, rows: list[KeyRow]) -> None:
+        """Takes over the stored keys."""
+        self._rows = {row.key_id: (row, _identity(row)) for row in rows}
+
+    def authenticate(self, text: str) -> Identity:
+        """Who holds this key.
+
+        Raises:
+            CredentialInvalid: malformed, unknown or wrong.
+            CredentialRevoked: it was revoked.
+            CredentialExpired: its time is over.
+        """
+        key_id, secret = split_key(text)
+        found = self._rows.get(key_id)
+        digest = _digest(secret)
+        if not hmac.compare_digest(digest, found[0].secret_sha256 if found else "0" * 64):
+            raise CredentialInvalid("the API key is not known")
+        assert found is not None
+        row, identity = found
+        if row.revoked_at is not None:
+            raise CredentialRevoked(f"the API key {key_id} was revoked")
+        if row.expires_at is not None and row.expires_at <= self._now():
+            raise CredentialExpired(f"the API key {key_id} has expired")
+        return identity
+
+
+def _identity(row: KeyRow) -> Identity:
+    return Identity(row.key_id, row.role, ROLES[row.role].scopes, row.rate_per_minute, row.burst)

@@ -1,0 +1,151 @@
+"""Settings of every process that the platform starts.
+
+Sources, strongest first: ``MARKETCAL_<SECTION>__<FIELD>`` in the environment,
+``marketcal.toml`` in the working directory, the defaults below. A key that nothing reads is an
+error. ``marketcal config show`` prints each value with its source.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from flows.settings import FlowSettings
+from forecast_service.settings import ForecastSettings
+
+PREFIX = "MARKETCAL_"
+FILE = "marketcal.toml"
+
+
+class SettingsError(Exception):
+    """A setting is unknown or wrong; the message names it and its source."""
+
+
+class GatewaySettings(BaseModel):
+    """Section ``gateway``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(50051, ge=0, le=65535, description="Port; 0 lets the system choose.")
+    max_request_bytes: int = Field(8 << 20, ge=1024, description="Largest request taken.")
+    max_response_bytes: int = Field(4 << 20, ge=1024, description="Largest answer sent.")
+    transport_bytes: int = Field(
+        16 << 20, ge=1024, description="Above it the transport itself refuses a message."
+    )
+    max_in_flight: int = Field(1024, ge=1, description="Calls under way at once.")
+    max_streams: int = Field(1024, ge=1, description="Calls under way on one connection.")
+    drain_seconds: float = Field(
+        10.0, ge=0, description="How long calls in flight may go on after SIGTERM."
+    )
+    refresh_seconds: float = Field(
+        1.0, gt=0, description="How often keys and tables are looked at for changes."
+    )
+    anonymous_role: Literal["viewer", "forecaster"] | None = Field(
+        None, description="Role of callers without a credential. Unset: they are refused."
+    )
+    otlp_endpoint: str = Field("", description="OTLP/HTTP traces endpoint. Empty: traces stay off.")
+
+
+class ControlSettings(BaseModel):
+    """Section ``control``: the control store."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = Field("sqlite:///var/control.db", description="SQLAlchemy URL of the store.")
+
+
+class Settings(BaseSettings):
+    """All sections."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", toml_file=FILE, extra="forbid", frozen=True
+    )
+
+    gateway: GatewaySettings = GatewaySettings()
+    control: ControlSettings = ControlSettings()
+    forecast: ForecastSettings = ForecastSettings()
+    flows: FlowSettings = FlowSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, environment, file; nothing else."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load(overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
+    """Reads the settings; ``overrides`` are values from the command line by section and field.
+
+    Raises:
+        SettingsError: a key is unknown or a value is wrong.
+    """
+    unknown = unknown_environment(os.environ)
+    if unknown:
+        raise SettingsError(f"unknown setting in the environment: {', '.join(unknown)}")
+    given: Any = {section: dict(fields) for section, fields in (overrides or {}).items()}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise SettingsError(
+            f"setting {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        ) from error
+
+
+def unknown_environment(environment: Mapping[str, str]) -> list[str]:
+    """Variables with our prefix that no field reads."""
+    known = {f"{PREFIX}{section}__{field}".upper() for section, field in _fields()}
+    return sorted(
+        name
+        for name in environment
+        if name.upper().startswith(PREFIX) and name.upper() not in known
+    )
+
+
+def describe(settings: Settings) -> list[tuple[str, str, str, str]]:
+    """(key, value, source, meaning) of every setting; the generated table of the documents."""
+    in_file = _read_file(Path(FILE))
+    rows = []
+    for section, field in _fields():
+        model = getattr(settings, section)
+        info = type(model).model_fields[field]
+        if f"{PREFIX}{section}__{field}".upper() in {name.upper() for name in os.environ}:
+            source = "environment"
+        elif field in in_file.get(section, {}):
+            source = FILE
+        else:
+            source = "default" if getattr(model, field) == info.default else "command line"
+        rows.append(
+            (f"{section}.{field}", str(getattr(model, field)), source, info.description or "")
+        )
+    return rows
+
+
+def _fields() -> list[tuple[str, str]]:
+    return [
+        (section, field)
+        for section, info in Settings.model_fields.items()
+        for field in info.annotation.model_fields  # type: ignore[union-attr]
+    ]
+
+
+def _read_file(path: Path) -> dict[str, dict[str, Any]]:
+    return tomllib.loads(path.read_text()) if path.exists() else {}
