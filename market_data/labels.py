@@ -1,0 +1,155 @@
+"""What a market resolved to, and why we say so.
+
+The rules, first match wins; the reason of the row names the rule:
+
+==================== ================= ==========================================================
+reason               label             when
+==================== ================= ==========================================================
+OPEN                 UNRESOLVED        the venue has not closed the market, whatever its prices
+SCALAR               UNRESOLVED        a payout on a scale, not a truth value
+UMA_VOID             VOID              the oracle's status says cancelled or invalid
+UMA_NOT_FINAL        UNRESOLVED        closed, but the oracle's last word is proposed or disputed
+PRICES_MISSING       UNRESOLVED        no final prices, or not one per outcome
+PRICES_ALL_ZERO      UNRESOLVED        final prices were wiped (AMM markets of 2020–2022)
+FIFTY_FIFTY          VOID              the payout is split evenly over all outcomes
+FINAL_PRICES         by the winner     one outcome pays 1 and all others pay 0
+AMM_RESIDUAL         by the winner     no order book, one price ≥ 0.999 and each other ≤ 0.001:
+                                       what an AMM pool kept after everybody had left it
+ORACLE_NEAR_FINAL    by the winner     the same prices with an order book, and the oracle's status
+                                       is "resolved"
+INTERIOR_PRICES      UNRESOLVED        closed with prices that point to no outcome
+==================== ================= ==========================================================
+
+"By the winner": RESOLVED_TRUE or RESOLVED_FALSE for two outcomes, MULTI_OUTCOME for more. The YES
+side of a two-outcome market is the outcome "Yes" where the outcomes are exactly yes and no in any
+order (compared as whole words, so "Norway" is not "no"), else the first outcome.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from market_data.schemas import SCHEMA_VERSION
+
+LABELS = ("RESOLVED_TRUE", "RESOLVED_FALSE", "VOID", "UNRESOLVED", "MULTI_OUTCOME")
+
+EXACT = 1e-9
+RESIDUAL = 1e-3
+
+_CANCELLED = ("cancelled", "canceled", "invalid", "voided", "void")
+_PENDING = ("proposed", "disputed", "challenged", "requested")
+
+
+def build_labels(registry: pl.DataFrame) -> pl.DataFrame:
+    """``label_status`` rows for ``market_registry`` rows; order of rows does not matter.
+
+    A million markets take about a second.
+    """
+    decided = decide(registry.with_columns(is_closed=pl.col("status") != "ACTIVE"))
+    is_final = pl.col("label") != "UNRESOLVED"
+    return decided.select(
+        "market_id",
+        "label",
+        "outcome_yes",
+        "winner",
+        "reason",
+        pl.when(is_final).then(pl.col("resolved_at")).alias("resolved_at"),
+        pl.lit(SCHEMA_VERSION, dtype=pl.Int32).alias("schema_version"),
+    ).sort("market_id")
+
+
+def decide(markets: pl.DataFrame) -> pl.DataFrame:
+    """Add ``label``, ``outcome_yes``, ``winner`` and ``reason`` by the rules of this module.
+
+    Args:
+        markets: columns is_closed bool, outcomes list[str], outcome_prices list[f64],
+            uma_status, market_structure and enable_order_book.
+    """
+    measured = markets.with_columns(
+        _n=pl.col("outcomes").list.len(),
+        _m=pl.col("outcome_prices").list.len(),
+        _top=pl.col("outcome_prices").list.max(),
+        _low=pl.col("outcome_prices").list.min(),
+        _sum=pl.col("outcome_prices").list.sum(),
+        _at=pl.col("outcome_prices").list.arg_max(),
+        _yes=yes_index(pl.col("outcomes")),
+    ).with_columns(reason=_reason())
+    has_winner = pl.col("reason").is_in(["FINAL_PRICES", "AMM_RESIDUAL", "ORACLE_NEAR_FINAL"])
+    is_true = pl.col("_at") == pl.col("_yes")
+    label = (
+        pl.when(pl.col("reason").is_in(["FIFTY_FIFTY", "UMA_VOID"]))
+        .then(pl.lit("VOID"))
+        .when(~has_winner)
+        .then(pl.lit("UNRESOLVED"))
+        .when(pl.col("_n") > 2)
+        .then(pl.lit("MULTI_OUTCOME"))
+        .when(is_true)
+        .then(pl.lit("RESOLVED_TRUE"))
+        .otherwise(pl.lit("RESOLVED_FALSE"))
+    )
+    return measured.with_columns(
+        label=label,
+        outcome_yes=pl.when(has_winner & (pl.col("_n") == 2)).then(is_true.cast(pl.Float64)),
+        winner=pl.when(has_winner).then(
+            pl.col("outcomes").list.get(pl.col("_at"), null_on_oob=True)
+        ),
+    ).drop("_n", "_m", "_top", "_low", "_sum", "_at", "_yes")
+
+
+def yes_index(outcomes: pl.Expr) -> pl.Expr:
+    """Position of the YES side among ``outcomes`` (list[str]): 0, or 1 for ["No", "Yes"]."""
+    first, second = _word(outcomes, 0), _word(outcomes, 1)
+    return (
+        pl.when((outcomes.list.len() == 2) & (first == "no") & (second == "yes"))
+        .then(1)
+        .otherwise(0)
+        .cast(pl.UInt32)
+    )
+
+
+def outcome_index(winner: str | int | None, outcomes: list[str]) -> int | None:
+    """Where a venue's winner stands in the outcomes: by whole word, or as an index.
+
+    >>> outcome_index("no", ["Norway", "No"])
+    1
+    >>> outcome_index("No", ["Nobody", "November"]) is None
+    True
+    >>> outcome_index(1, ["Yes", "No"])
+    1
+    """
+    if winner is None or isinstance(winner, bool):
+        return None
+    if isinstance(winner, int):
+        return winner if 0 <= winner < len(outcomes) else None
+    words = [outcome.strip().casefold() for outcome in outcomes]
+    word = winner.strip().casefold()
+    return words.index(word) if words.count(word) == 1 else None
+
+
+def _word(outcomes: pl.Expr, place: int) -> pl.Expr:
+    return outcomes.list.get(place, null_on_oob=True).str.strip_chars().str.to_lowercase()
+
+
+def _reason() -> pl.Expr:
+    """The first rule that applies, as a name."""
+    status = pl.col("uma_status").str.to_lowercase()
+    n, top = pl.col("_n"), pl.col("_top")
+    rest = pl.col("_sum") - top
+    is_even = (top - pl.col("_low") <= EXACT) & ((top * n - 1.0).abs() <= RESIDUAL)
+    is_exact = (top >= 1.0 - EXACT) & (rest <= EXACT * n)
+    is_residual = (top >= 1.0 - RESIDUAL) & (rest <= RESIDUAL * (n - 1))
+    has_book = pl.col("enable_order_book").fill_null(value=False)
+    rules = (
+        (~pl.col("is_closed"), "OPEN"),
+        (pl.col("market_structure") == "SCALAR", "SCALAR"),
+        (status.is_in(_CANCELLED), "UMA_VOID"),
+        (status.is_in(_PENDING), "UMA_NOT_FINAL"),
+        (top.is_null() | (pl.col("_m") != n), "PRICES_MISSING"),
+        (top <= EXACT, "PRICES_ALL_ZERO"),
+        (is_even, "FIFTY_FIFTY"),
+        (is_exact, "FINAL_PRICES"),
+        (is_residual & ~has_book, "AMM_RESIDUAL"),
+        (is_residual & (status == "resolved"), "ORACLE_NEAR_FINAL"),
+    )
+    chosen = pl.coalesce([pl.when(rule).then(pl.lit(name)) for rule, name in rules])
+    return chosen.fill_null("INTERIOR_PRICES")

@@ -1,0 +1,274 @@
+"""The lake: one Delta table for each entry of ``market_data.schemas.TABLES``.
+
+Tables lie in ``<root>/derived/<table>``; the root is a local folder or an object-store URL. What is
+written must fit the table's schema, and an upsert whose rows are all stored already makes no
+commit, so a table's version says whether anything changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
+
+from market_data.errors import DuplicateKeys, LakeError, SchemaMismatch, UnknownTable
+from market_data.schemas import SCHEMA_VERSION, TABLES, Table
+
+VOLATILE: dict[str, tuple[str, ...]] = {
+    "market_registry": ("ingested_at", "raw_sha256"),
+    "raw_file": ("fetched_at", "path"),
+    "dead_letter": ("first_seen_at", "raw_sha256"),
+    "market_registry_history": ("raw_sha256",),
+}
+"""Columns that do not make a row different: when and in which file it was seen again."""
+
+_MERGE_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class UpsertResult:
+    """What an upsert did.
+
+    Attributes:
+        rows_in: rows offered.
+        rows_new, rows_changed, rows_unchanged: how they compared; they add up to ``rows_in``.
+        version: the table's version afterwards; None while the table does not exist.
+    """
+
+    rows_in: int
+    rows_new: int
+    rows_changed: int
+    rows_unchanged: int
+    version: int | None
+
+
+class Lake:
+    """Reads and writes the tables below ``root_url``."""
+
+    def __init__(
+        self, root_url: str | Path, *, storage_options: dict[str, str] | None = None
+    ) -> None:
+        self._root = str(root_url).rstrip("/")
+        self._options = storage_options
+
+    def url(self, table: str) -> str:
+        """Address of a table."""
+        return f"{self._root}/derived/{_table(table).name}"
+
+    def version(self, table: str) -> int | None:
+        """Committed version of a table; None while it does not exist."""
+        delta = self._open(table)
+        return None if delta is None else int(delta.version())
+
+    def scan(self, table: str) -> pl.LazyFrame:
+        """A lazy frame over a table; an absent table is an empty one."""
+        delta = self._open(table)
+        if delta is None:
+            return empty(table).lazy()
+        return pl.scan_delta(delta).select(list(polars_schema(table)))
+
+    def read(
+        self,
+        table: str,
+        where: pl.Expr | None = None,
+        *,
+        columns: Collection[str] | None = None,
+        days: tuple[str, str] | None = None,
+    ) -> pl.DataFrame:
+        """Rows of a table, in no promised order.
+
+        Args:
+            where: a filter on any columns.
+            columns: columns to read, all by default.
+            days: first and last ``dt`` ("2026-01-31"), included; prunes partitions.
+        """
+        lazy = self.scan(table)
+        if days is not None:
+            lazy = lazy.filter(pl.col("dt").is_between(pl.lit(days[0]), pl.lit(days[1])))
+        if where is not None:
+            lazy = lazy.filter(where)
+        if columns is not None:
+            lazy = lazy.select(list(columns))
+        return lazy.collect()
+
+    def upsert(self, table: str, frame: pl.DataFrame) -> UpsertResult:
+        """Store rows by key: new keys are inserted, changed rows replaced, equal rows skipped.
+
+        Raises:
+            SchemaMismatch, DuplicateKeys, UnknownTable: nothing was written.
+            LakeError: other writers kept winning the commit.
+        """
+        spec = _table(table)
+        rows = conform(table, frame)
+        _refuse_duplicates(spec, rows)
+        for _ in range(_MERGE_ATTEMPTS):
+            delta = self._open(table)
+            fresh, is_known = self._unlike_stored(spec, rows, delta)
+            changed = int(is_known.sum())
+            counts = (rows.height, fresh.height - changed, changed, rows.height - fresh.height)
+            if fresh.is_empty():
+                return UpsertResult(*counts, None if delta is None else int(delta.version()))
+            try:
+                self._commit(spec, fresh, delta)
+            except CommitFailedError:
+                continue
+            return UpsertResult(*counts, self.version(table))
+        raise LakeError(f"{table}: {_MERGE_ATTEMPTS} commits lost against other writers")
+
+    def replace(self, table: str, frame: pl.DataFrame) -> UpsertResult:
+        """Make ``frame`` the whole table, in one commit; no commit when it already is."""
+        spec = _table(table)
+        rows = conform(table, frame)
+        _refuse_duplicates(spec, rows)
+        delta = self._open(table)
+        fresh, is_known = self._unlike_stored(spec, rows, delta, whole=True)
+        changed = int(is_known.sum())
+        stored = 0 if delta is None else self.scan(table).select(pl.len()).collect().item()
+        counts = (rows.height, fresh.height - changed, changed, rows.height - fresh.height)
+        if (delta is not None or rows.is_empty()) and fresh.is_empty() and stored == rows.height:
+            return UpsertResult(*counts, None if delta is None else int(delta.version()))
+        self._write(spec, rows, mode="overwrite")
+        return UpsertResult(*counts, self.version(table))
+
+    def _open(self, table: str) -> DeltaTable | None:
+        try:
+            return DeltaTable(self.url(table), storage_options=self._options)
+        except TableNotFoundError:
+            return None
+
+    def _unlike_stored(
+        self, spec: Table, rows: pl.DataFrame, delta: DeltaTable | None, *, whole: bool = False
+    ) -> tuple[pl.DataFrame, pl.Series]:
+        """Rows that are not stored just so, and for each of them whether its key is stored."""
+        if delta is None or rows.is_empty():
+            return rows, pl.Series([False] * rows.height, dtype=pl.Boolean)
+        skipped = VOLATILE.get(spec.name, ())
+        compared = [c for c in rows.columns if c not in skipped]
+        lazy = pl.scan_delta(delta).select(compared)
+        if spec.partition_by and not whole:
+            lazy = lazy.filter(pl.col("dt").is_in(rows["dt"].unique().to_list()))
+        stored = lazy.collect()
+        keys = list(spec.key)
+        digests = stored.select(keys).with_columns(_stored=_digest(stored))
+        joined = rows.with_columns(_offered=_digest(rows.select(compared))).join(
+            digests, on=keys, how="left"
+        )
+        fresh = joined.filter(pl.col("_stored").ne_missing(pl.col("_offered")))
+        return fresh.drop("_stored", "_offered"), fresh["_stored"].is_not_null()
+
+    def _commit(self, spec: Table, rows: pl.DataFrame, delta: DeltaTable | None) -> None:
+        if delta is None:
+            self._write(spec, rows, mode="error")
+            return
+        on = [*spec.key, *spec.partition_by]
+        predicate = " AND ".join(f"t.{column} = s.{column}" for column in on)
+        if spec.partition_by:
+            days = ", ".join(f"'{day}'" for day in sorted(rows["dt"].unique().to_list()))
+            predicate = f"t.dt IN ({days}) AND {predicate}"
+        delta.merge(
+            _arrow(spec, rows),
+            predicate=predicate,
+            source_alias="s",
+            target_alias="t",
+            commit_properties=CommitProperties(max_commit_retries=0),
+        ).when_matched_update_all().when_not_matched_insert_all().execute()
+
+    def _write(self, spec: Table, rows: pl.DataFrame, *, mode: Any) -> None:
+        write_deltalake(
+            self.url(spec.name),
+            _arrow(spec, rows),
+            mode=mode,
+            partition_by=list(spec.partition_by) or None,
+            storage_options=self._options,
+        )
+
+
+def polars_schema(table: str) -> dict[str, pl.DataType]:
+    """Column types of a table as polars sees them."""
+    frame = pl.from_arrow(_table(table).schema.empty_table())
+    assert isinstance(frame, pl.DataFrame)
+    return dict(frame.schema)
+
+
+def empty(table: str) -> pl.DataFrame:
+    """No rows, with the schema of ``table``."""
+    return pl.DataFrame(schema=polars_schema(table))
+
+
+def conform(table: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """``frame`` with exactly the columns of ``table``; fills in ``schema_version`` and ``dt``.
+
+    Raises:
+        SchemaMismatch: a column is missing, unknown or of another kind, or a key is null. The
+            message names table and column.
+    """
+    spec = _table(table)
+    wanted = polars_schema(table)
+    if "schema_version" not in frame.columns:
+        frame = frame.with_columns(schema_version=pl.lit(SCHEMA_VERSION, dtype=pl.Int32))
+    if spec.dt_from is not None and spec.dt_from in frame.columns:
+        frame = frame.with_columns(dt=pl.col(spec.dt_from).dt.strftime("%Y-%m-%d"))
+    for column in wanted:
+        if column not in frame.columns:
+            raise SchemaMismatch(f"table '{table}': column '{column}' is missing")
+    for column in frame.columns:
+        if column not in wanted:
+            raise SchemaMismatch(f"table '{table}': column '{column}' is not in the schema")
+    casts = [_cast(table, column, frame.schema[column], kind) for column, kind in wanted.items()]
+    try:
+        rows = frame.select(casts)
+    except pl.exceptions.InvalidOperationError as error:
+        raise SchemaMismatch(f"table '{table}': {error}") from None
+    for column in spec.key:
+        if rows[column].null_count():
+            raise SchemaMismatch(f"table '{table}': key column '{column}' holds a null")
+    return rows
+
+
+def _cast(table: str, column: str, found: pl.DataType, wanted: pl.DataType) -> pl.Expr:
+    is_number = found.is_numeric() and wanted.is_numeric()
+    is_time = isinstance(found, pl.Datetime) and found.time_zone == "UTC"
+    allowed = (
+        found == wanted
+        or found == pl.Null
+        or (is_number and not (found.is_float() and wanted.is_integer()))
+        or (is_time and isinstance(wanted, pl.Datetime))
+        or (isinstance(found, pl.List) and isinstance(wanted, pl.List))
+        or (found in (pl.Categorical, pl.Enum) and wanted == pl.String)
+    )
+    if not allowed:
+        raise SchemaMismatch(f"table '{table}': column '{column}' is {found}, must be {wanted}")
+    return pl.col(column).cast(wanted)
+
+
+def _table(name: str) -> Table:
+    if name not in TABLES:
+        raise UnknownTable(f"no table '{name}'; known: {', '.join(TABLES)}")
+    return TABLES[name]
+
+
+def _refuse_duplicates(spec: Table, rows: pl.DataFrame) -> None:
+    keys = rows.select(spec.key)
+    if keys.is_duplicated().any():
+        first = keys.filter(keys.is_duplicated()).row(0)
+        raise DuplicateKeys(f"table '{spec.name}': key {first} stands in more than one row")
+
+
+def _digest(frame: pl.DataFrame) -> pl.Series:
+    """[N] uint64 hash of each row; equal rows have equal hashes within one process."""
+    flat = frame.with_columns(
+        pl.col(name).cast(pl.List(pl.String)).list.join("\x1f", ignore_nulls=False)
+        for name, kind in frame.schema.items()
+        if isinstance(kind, pl.List)
+    )
+    return flat.hash_rows(seed=7)
+
+
+def _arrow(spec: Table, rows: pl.DataFrame) -> pa.Table:
+    return rows.sort(list(spec.key)).to_arrow().cast(spec.schema)

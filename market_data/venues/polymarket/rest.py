@@ -1,0 +1,105 @@
+"""Polymarket's REST and GraphQL interfaces as async listings of pages, bodies as received."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from market_data.errors import VenueBadPayload
+from market_data.venues.http import Answer, Page, Query, VenueHttp, cursor_pages, offset_pages
+from market_data.venues.polymarket.parse import decode_page
+from market_data.venues.polymarket.settings import PolymarketSettings
+
+AMOUNT_FIELDS = {"splits": "amount", "merges": "amount", "redemptions": "payout"}
+"""The subgraph's entities that move collateral, and the field that holds the amount."""
+
+
+class PolymarketRest:
+    """Asks Polymarket, or a replay of it."""
+
+    def __init__(self, http: VenueHttp, settings: PolymarketSettings) -> None:
+        self._http = http
+        self._settings = settings
+
+    async def market_pages(self, query: Query) -> AsyncIterator[Page]:
+        """Pages of Gamma ``/markets`` by offset, in the order of their ids."""
+        async for page in self._gamma_pages("markets", query):
+            yield page
+
+    async def event_pages(self, query: Query) -> AsyncIterator[Page]:
+        """Pages of Gamma ``/events`` by offset, with their nested markets."""
+        async for page in self._gamma_pages("events", query):
+            yield page
+
+    async def market_pages_by_cursor(self, query: Query) -> AsyncIterator[Page]:
+        """Pages of Gamma ``/markets/keyset``."""
+        url = f"{self._settings.gamma_url}/markets/keyset"
+
+        async def fetch(cursor: str) -> Page:
+            paging = [("limit", str(self._settings.page_size)), ("after_cursor", cursor)]
+            answer = await self._http.get(url, query + [(k, v) for k, v in paging if v])
+            records = _field(answer, "markets", list, url)
+            return Page(answer.body, records, str(answer.value.get("next_cursor") or ""))
+
+        async for page in cursor_pages(fetch):
+            yield page
+
+    async def prices_history(
+        self, token_id: str, *, start_ts: int | None = None, end_ts: int | None = None
+    ) -> Answer:
+        """``/prices-history`` of one token; bounds are UTC seconds, included."""
+        query = [("market", token_id), ("fidelity", str(self._settings.fidelity_minutes))]
+        if start_ts is None and end_ts is None:
+            query.append(("interval", "max"))
+        if start_ts is not None:
+            query.append(("startTs", str(start_ts)))
+        if end_ts is not None:
+            query.append(("endTs", str(end_ts)))
+        return await self._http.get(f"{self._settings.clob_url}/prices-history", query)
+
+    async def book(self, token_id: str) -> Answer:
+        """``/book`` of one token."""
+        return await self._http.get(f"{self._settings.clob_url}/book", [("token_id", token_id)])
+
+    async def flow_pages(self, entity: str, since_ts: int) -> AsyncIterator[Page]:
+        """Pages of splits, merges or redemptions from ``since_ts`` (UTC seconds) on, by id."""
+        fields = f"id timestamp condition {AMOUNT_FIELDS[entity]}"
+        document = (
+            "query Flows($first: Int!, $lastId: String!, $since: BigInt!) { "
+            f"{entity}(first: $first, orderBy: id, orderDirection: asc, "
+            "where: {id_gt: $lastId, timestamp_gte: $since}) { " + fields + " } }"
+        )
+        url, first = self._settings.subgraph_url, self._settings.subgraph_page_size
+
+        async def fetch(last_id: str) -> Page:
+            variables = {"first": first, "lastId": last_id, "since": str(since_ts)}
+            answer = await self._http.post(url, {"query": document, "variables": variables})
+            if isinstance(answer.value, dict) and answer.value.get("errors"):
+                raise VenueBadPayload(f"{url}: {str(answer.value['errors'])[:300]}", url=url)
+            rows = _field(answer, "data", dict, url).get(entity)
+            if not isinstance(rows, list):
+                raise VenueBadPayload(f"{url}: no list '{entity}' in the answer", url=url)
+            more = len(rows) == first
+            return Page(answer.body, rows, str(rows[-1]["id"]) if more else "")
+
+        async for page in cursor_pages(fetch):
+            yield page
+
+    async def _gamma_pages(self, name: str, query: Query) -> AsyncIterator[Page]:
+        url = f"{self._settings.gamma_url}/{name}"
+
+        async def fetch(offset: int) -> Page:
+            paging = [("limit", str(self._settings.page_size)), ("offset", str(offset))]
+            order = [("order", "id"), ("ascending", "true")]
+            answer = await self._http.get(url, query + paging + order)
+            return Page(answer.body, decode_page(answer.body))
+
+        async for page in offset_pages(fetch):
+            yield page
+
+
+def _field(answer: Answer, name: str, kind: type, url: str) -> Any:
+    value = answer.value.get(name) if isinstance(answer.value, dict) else None
+    if not isinstance(value, kind):
+        raise VenueBadPayload(f"{url}: no '{name}' in the answer", url=url)
+    return value
