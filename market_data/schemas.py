@@ -147,11 +147,7 @@ LABEL_STATUS = _table(
 MARKET_SNAPSHOT = _table(
     "market_snapshot",
     ("ts", "market_id"),
-    {
-        "ts": TIME,
-        "market_id": TEXT,
-        **_SNAPSHOT,
-    },
+    {"ts": TIME, "market_id": TEXT, **_SNAPSHOT},
     dt_from="ts",
 )
 
@@ -372,11 +368,7 @@ RAW_FILE = _table(
 OPEN_INTEREST = _table(
     "open_interest",
     ("ts", "market_id"),
-    {
-        "ts": TIME,
-        "market_id": TEXT,
-        "open_interest": REAL,
-    },
+    {"ts": TIME, "market_id": TEXT, "open_interest": REAL},
     dt_from="ts",
 )
 

@@ -1,0 +1,231 @@
+"""Ingestion: what the flows call to fill the lake from a venue.
+
+Public signatures, in the order in which they are called::
+
+    Stores(lake: Lake, raw: RawStore, now: Callable[[], datetime])
+    PolymarketRest(http: VenueHttp, settings: PolymarketSettings)
+
+    await ingest_markets(rest, stores, *, scope=MarketScope(), progress=silent) -> IngestResult
+    await ingest_open_interest(rest, stores, *, since=None, progress=silent)    -> IngestResult
+    await ingest_prices(rest, stores, *, scope=PriceScope(), progress=silent)   -> IngestResult
+
+    derive_labels(lake)                         -> StageResult   market_registry → label_status
+    derive_cutoffs(lake, policy=None)           -> StageResult   snapshots → cutoff_snapshot
+
+    store_market_records(stores, records, raw_sha256, source=…) -> IngestResult   records at hand
+
+Pure stages, frames in and out::
+
+    build_labels(registry) -> label_status rows
+    build_snapshots(prices, registry, open_interest=None) -> market_snapshot rows
+    build_quotes(registry, open_interest=None) -> market_snapshot rows of open markets
+    build_cutoffs(snapshots, registry, labels=None, policy=None) -> cutoff_snapshot rows
+    before_resolution(snapshots, registry) -> snapshots that a scorer or trainer may see
+    price_matrix(snapshots, market_ids, end_ts, *, steps, cadence_seconds, max_fill_seconds)
+
+Every record that a venue sends is stored raw, and becomes a row, or a dead letter with its reason.
+A failed request for one market is a dead letter and counts in ``failures``; a listing that cannot
+be read to its end raises a ``VenueError``. Running again changes nothing and makes no commit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from market_data.cutoffs import CutoffPolicy, build_cutoffs
+from market_data.errors import RecordRejected
+from market_data.flow_ingest import ingest_open_interest
+from market_data.intake import (
+    DeadLetters,
+    IngestResult,
+    Progress,
+    Stores,
+    bury,
+    keep_raw,
+    silent,
+)
+from market_data.labels import build_labels
+from market_data.lake import Lake
+from market_data.price_ingest import PriceScope, ingest_prices
+from market_data.raw import RawAnswer
+from market_data.registry import registry_frame, update_registry
+from market_data.series import price_matrix
+from market_data.snapshots import before_resolution, build_quotes, build_snapshots
+from market_data.venues.http import Page
+from market_data.venues.polymarket.parse import MarketRow, parse_market
+from market_data.venues.polymarket.rest import PolymarketRest
+
+__all__ = [
+    "CutoffPolicy",
+    "IngestResult",
+    "MarketScope",
+    "PriceScope",
+    "Progress",
+    "StageResult",
+    "Stores",
+    "before_resolution",
+    "build_cutoffs",
+    "build_labels",
+    "build_quotes",
+    "build_snapshots",
+    "derive_cutoffs",
+    "derive_labels",
+    "ingest_markets",
+    "ingest_open_interest",
+    "ingest_prices",
+    "price_matrix",
+    "store_market_records",
+]
+
+MARKETS_SOURCE = "polymarket/gamma/markets"
+_PAGES_PER_FILE = 20
+
+
+@dataclass(frozen=True, slots=True)
+class MarketScope:
+    """Which markets are asked for.
+
+    Attributes:
+        states: the values of Gamma's ``closed`` filter to list, open markets first.
+        end_from, end_to: bounds on the announced end, included; None means no bound.
+        by_cursor: page through ``/markets/keyset`` instead of by offset.
+    """
+
+    states: tuple[bool, ...] = (False, True)
+    end_from: datetime | None = None
+    end_to: datetime | None = None
+    by_cursor: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """Account of a derived table: rows read, rows it now has from them, rows written, seconds."""
+
+    stage: str
+    rows_in: int
+    rows_out: int
+    rows_written: int
+    seconds: float
+    version: int | None
+
+
+async def ingest_markets(
+    rest: PolymarketRest,
+    stores: Stores,
+    *,
+    scope: MarketScope | None = None,
+    progress: Progress = silent,
+) -> IngestResult:
+    """List markets and fold them into ``market_registry`` and its history.
+
+    Raises:
+        VenueError: a listing could not be read to its end; what came before is stored.
+    """
+    total = IngestResult("markets")
+    for closed in (scope or MarketScope()).states:
+        query = _query(scope or MarketScope(), closed)
+        pages: list[Page] = []
+        listing = rest.market_pages_by_cursor if (scope or MarketScope()).by_cursor else (
+            rest.market_pages
+        )  # fmt: skip
+        async for page in listing(query):
+            pages.append(page)
+            if len(pages) == _PAGES_PER_FILE:
+                total = _add(total, _store_pages(stores, query, pages))
+                progress("markets", total.rows_in, None)
+                pages = []
+        if pages:
+            total = _add(total, _store_pages(stores, query, pages))
+            progress("markets", total.rows_in, None)
+    return total
+
+
+def store_market_records(
+    stores: Stores, records: Sequence[Any], raw_sha256: str | None, *, source: str = MARKETS_SOURCE
+) -> IngestResult:
+    """Fold Gamma records that are already at hand into the registry."""
+    letters = DeadLetters(source)
+    rows: list[MarketRow] = []
+    for record in records:
+        try:
+            rows.append(parse_market(record))
+        except RecordRejected as rejected:
+            letters.add(record, rejected.reason, rejected.detail, raw_sha256)
+    bury(stores, letters)
+    result = IngestResult("markets", rows_in=len(records), dead_letters=letters.count)
+    if not rows:
+        return result
+    names = [raw_sha256 or ""] * len(rows)
+    incoming = registry_frame(rows, names, stores.now())
+    update = update_registry(stores.lake.read("market_registry"), incoming)
+    written = stores.lake.upsert("market_registry", update.rows)
+    if update.history.height:
+        stores.lake.upsert("market_registry_history", update.history)
+    return replace(
+        result,
+        rows_out=len(rows) - update.superseded,
+        duplicates=update.superseded,
+        rows_written=written.rows_new + written.rows_changed,
+    )
+
+
+def derive_labels(lake: Lake) -> StageResult:
+    """Write ``label_status`` for every market of the registry."""
+    began = time.perf_counter()
+    registry = lake.read("market_registry")
+    labels = build_labels(registry)
+    done = lake.upsert("label_status", labels)
+    return StageResult(
+        "labels", registry.height, labels.height, done.rows_new + done.rows_changed,
+        time.perf_counter() - began, done.version,
+    )  # fmt: skip
+
+
+def derive_cutoffs(lake: Lake, policy: CutoffPolicy | None = None) -> StageResult:
+    """Write ``cutoff_snapshot`` for every snapshot of the lake; the table is made anew."""
+    began = time.perf_counter()
+    snapshots = lake.read("market_snapshot")
+    cutoffs = build_cutoffs(
+        snapshots, lake.read("market_registry"), lake.read("label_status"), policy
+    )
+    done = lake.replace("cutoff_snapshot", cutoffs)
+    return StageResult(
+        "cutoffs", snapshots.height, cutoffs.height, done.rows_new + done.rows_changed,
+        time.perf_counter() - began, done.version,
+    )  # fmt: skip
+
+
+def _query(scope: MarketScope, closed: bool) -> list[tuple[str, str]]:
+    query = [("closed", "true" if closed else "false")]
+    for name, bound in (("end_date_min", scope.end_from), ("end_date_max", scope.end_to)):
+        if bound is not None:
+            query.append((name, bound.strftime("%Y-%m-%dT%H:%M:%SZ")))
+    return query
+
+
+def _store_pages(
+    stores: Stores, query: list[tuple[str, str]], pages: Sequence[Page]
+) -> IngestResult:
+    answers = [RawAnswer({"markets": query}, page.body) for page in pages]
+    file = keep_raw(stores, MARKETS_SOURCE, answers)
+    records = [record for page in pages for record in page.records]
+    return replace(store_market_records(stores, records, file.sha256), requests=len(pages))
+
+
+def _add(total: IngestResult, part: IngestResult) -> IngestResult:
+    return IngestResult(
+        stage=total.stage,
+        rows_in=total.rows_in + part.rows_in,
+        rows_out=total.rows_out + part.rows_out,
+        duplicates=total.duplicates + part.duplicates,
+        left_out=total.left_out + part.left_out,
+        dead_letters=total.dead_letters + part.dead_letters,
+        failures=total.failures + part.failures,
+        requests=total.requests + part.requests,
+        skipped=total.skipped + part.skipped,
+        rows_written=total.rows_written + part.rows_written,
+    )
