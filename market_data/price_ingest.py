@@ -26,7 +26,7 @@ from market_data.venues.http import Answer
 from market_data.venues.polymarket.parse import parse_history
 from market_data.venues.polymarket.rest import PolymarketRest
 
-_NOTHING = {"history": []}
+_NOTHING: dict[str, list[Any]] = {"history": []}
 """An answer without news; it is counted, and not kept."""
 
 
