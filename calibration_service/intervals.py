@@ -1,0 +1,158 @@
+"""Intervals that count events, in closed form, for many segments at once.
+
+Rows are reduced to sums per event first. The variance is the infinitesimal jackknife over events
+(the limit of the event bootstrap, Efron, SIAM CBMS 38, 1982, doi:10.1137/1.9781611970319), with a
+Student t of E - 1 degrees of freedom:
+
+- Brier and log loss, which are positive: a t interval for the logarithm of the ratio of sums;
+- differences of Brier scores: a t interval of the ratio itself;
+- slope and intercept: the leave-one-event-out sandwich CR3 (Bell and McCaffrey, Surv. Methodol.
+  28, 2002; Cameron and Miller, J. Hum. Resour. 50, 2015, doi:10.3368/jhr.50.2.317).
+
+Chosen by simulation against percentile, BCa and studentised bootstraps and Hall's transformation:
+at 100 and 400 events all cover 0.93–0.96; at 30 events these cover closest to 0.95, and they cost
+a thousandth. ``bootstrap`` keeps the resampling version.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from calibration_service.logistic import LogisticFit
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """Lower and upper ends, [G] float64 each; NaN where fewer than two events give none."""
+
+    lo: FloatArray
+    hi: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class EventGroups:
+    """Which segment each event's sums belong to.
+
+    Attributes:
+        segment: [P] int64 in [0, segments); one entry per pair of segment and event.
+        segments: G.
+    """
+
+    segment: IntArray
+    segments: int
+
+    def total(self, values: FloatArray) -> FloatArray:
+        """[G] float64: sum of [P] values over the events of each segment."""
+        return np.asarray(
+            np.bincount(self.segment, values, minlength=self.segments), dtype=np.float64
+        )
+
+    def events(self) -> IntArray:
+        """[G] int64: events of each segment."""
+        return np.bincount(self.segment, minlength=self.segments)
+
+
+def t_quantile(events: IntArray) -> FloatArray:
+    """[G] float64: two-sided 95 % quantile of a t with events - 1 degrees; NaN below 2 events."""
+    dof = np.where(events >= 2, events - 1.0, np.nan)
+    return np.asarray(special.stdtrit(dof, 0.5 + 0.5 * CONFIDENCE))
+
+
+def ratio_error(
+    numerator: FloatArray, size: FloatArray, groups: EventGroups
+) -> tuple[FloatArray, FloatArray]:
+    """Ratio of sums and its standard error.
+
+    Args:
+        numerator: [P] float64, sum of a score over an event's rows.
+        size: [P] float64 > 0, rows (or weight) of the event.
+        groups: segments of the pairs.
+
+    Returns:
+        [G] ratio, [G] standard error.
+    """
+    events, total = groups.events(), groups.total(size)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = groups.total(numerator) / total
+        influence = numerator - ratio[groups.segment] * size
+        variance = groups.total(influence * influence) * events / (events - 1.0)
+        return ratio, np.sqrt(variance) / total
+
+
+def positive_ratio(numerator: FloatArray, size: FloatArray, groups: EventGroups) -> Intervals:
+    """Interval of a positive mean score (Brier, log loss); arguments as in `ratio_error`.
+
+    ``m · exp(± t · se / m)``; a score of exactly 0 has the interval [0, 0].
+    """
+    ratio, error = ratio_error(numerator, size, groups)
+    positive = ratio > 0.0
+    relative = np.where(positive, error, 0.0) / np.where(positive, ratio, 1.0)
+    width = t_quantile(groups.events()) * relative
+    return Intervals(ratio * np.exp(-width), ratio * np.exp(width))
+
+
+def signed_ratio(numerator: FloatArray, size: FloatArray, groups: EventGroups) -> Intervals:
+    """Interval of a mean that may be negative, such as a difference of Brier scores."""
+    ratio, error = ratio_error(numerator, size, groups)
+    width = t_quantile(groups.events()) * error
+    return Intervals(ratio - width, ratio + width)
+
+
+@dataclass(frozen=True, slots=True)
+class EventScores:
+    """Parts of a logistic fit that each event contributes, [P] float64 each.
+
+    Attributes:
+        score: ``Σ w (y - μ)``; score_x: the same times x.
+        aa, ab, bb: ``Σ w μ (1 - μ)`` times 1, x and x².
+    """
+
+    score: FloatArray
+    score_x: FloatArray
+    aa: FloatArray
+    ab: FloatArray
+    bb: FloatArray
+
+
+def logistic_intervals(
+    fitted: LogisticFit, parts: EventScores, groups: EventGroups
+) -> tuple[Intervals, Intervals]:
+    """Intervals of intercept and slope.
+
+    The influence of an event is ``(H - H_e)⁻¹ U_e``, its leave-one-out step; an event without
+    which H would be singular counts with ``H⁻¹ U_e``.
+
+    Returns:
+        (intercept, slope).
+    """
+    h_aa, h_ab, h_bb = (
+        groups.total(part)[groups.segment] for part in (parts.aa, parts.ab, parts.bb)
+    )
+    left = (h_aa - parts.aa, h_ab - parts.ab, h_bb - parts.bb)
+    determinant = left[0] * left[2] - left[1] ** 2
+    whole = h_aa * h_bb - h_ab**2
+    regular = determinant > 1e-6 * whole
+    aa, ab, bb = (
+        np.where(regular, part, full) for part, full in zip(left, (h_aa, h_ab, h_bb), strict=True)
+    )
+    determinant = np.where(regular, determinant, whole)
+    determinant = np.where(determinant > 0.0, determinant, np.nan)
+    on_intercept = (bb * parts.score - ab * parts.score_x) / determinant
+    on_slope = (aa * parts.score_x - ab * parts.score) / determinant
+    events = groups.events()
+    shrink = np.maximum(events - 1.0, 0.0) / np.maximum(events, 1)
+    quantile = t_quantile(events)
+    ends = []
+    for estimate, influence in ((fitted.intercept, on_intercept), (fitted.slope, on_slope)):
+        width = quantile * np.sqrt(shrink * groups.total(influence * influence))
+        ends.append(Intervals(estimate - width, estimate + width))
+    return ends[0], ends[1]
