@@ -136,15 +136,25 @@ def serve(
     """
     app: ASGIApp = create_app(archive)
     faulty = FaultyApp(app, faults) if faults is not None else None
+    with run_app(faulty or app, port=port) as chosen:
+        yield RunningReplay(f"http://127.0.0.1:{chosen}", chosen, faulty)
+
+
+@contextmanager
+def run_app(app: ASGIApp, *, port: int = 0) -> Iterator[int]:
+    """Serve any ASGI application on loopback from a thread; yields the port once it answers.
+
+    Raises:
+        RuntimeError: the server did not start within 20 s.
+    """
     listener = _listen(port)
-    server = _Announcing(_config(faulty or app))
+    server = _Announcing(_config(app))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:
         if not server.is_up.wait(_START_SECONDS):
             raise RuntimeError("the replay server did not start")
-        chosen = int(listener.getsockname()[1])
-        yield RunningReplay(f"http://127.0.0.1:{chosen}", chosen, faulty)
+        yield int(listener.getsockname()[1])
     finally:
         server.should_exit = True
         thread.join(_START_SECONDS)

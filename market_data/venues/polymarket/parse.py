@@ -118,7 +118,7 @@ def parse_market(record: Any) -> MarketRow:
         start_at=parse_time(record.get("startDate"), "startDate"),
         end_at=parse_time(record.get("endDate"), "endDate"),
         closed_at=parse_time(record.get("closedTime"), "closedTime"),
-        uma_end_at=parse_time(record.get("umaEndDate"), "umaEndDate"),
+        uma_end_at=_uma_end(record),
         is_closed=bool(record["closed"]),
         volume_total=_first_number(record, "volumeNum", "volume"),
         volume_24h=_first_number(record, "volume24hr"),
@@ -313,6 +313,14 @@ def _uma_status(record: dict[str, Any]) -> str | None:
         return status.lower()
     chain = listed(record.get("umaResolutionStatuses"), "UMA_UNREADABLE")
     return str(chain[-1]).lower() if chain else None
+
+
+def _uma_end(record: dict[str, Any]) -> datetime | None:
+    """A second-best closing time; old records hold English prose there ("April 27, 2022")."""
+    try:
+        return parse_time(record.get("umaEndDate"), "umaEndDate")
+    except RecordRejected:
+        return None
 
 
 def _flag(value: Any) -> bool | None:
