@@ -65,6 +65,7 @@ class Gateway:
         servicers: Iterable[tuple[AddToServer, Any]],
     ) -> None:
         self._settings = settings
+        self._pipeline = pipeline
         self._in_flight = pipeline.in_flight
         self._server = grpc.aio.server(options=_options(settings))
         self._health = health_aio.HealthServicer()

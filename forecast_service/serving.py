@@ -1,0 +1,111 @@
+"""The Ray Serve application: its deployments, and the backend that calls them.
+
+Batches are made by the caller (`forecast_service.pool`), so a deployment sees whole arrays and
+needs no batching of its own. `ray` is imported inside functions: a process that never talks to
+Ray does not pay for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from forecast_service.baselines.registry import BASELINES
+from forecast_service.batch import Batch, BatchAnswer, Query, answer
+from forecast_service.settings import ForecastSettings
+from forecast_service.transform import LOGIT
+
+DEPLOYMENT = "Baselines"
+
+ENVIRONMENT = {
+    "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Even switched off, a starting head node sends one report: to a port where nobody listens.
+    "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+"""What every process that imports Ray must have in its environment before the import."""
+
+
+class BaselinesDeployment:
+    """The baselines behind Ray Serve; one call answers several whole batches."""
+
+    def __init__(self) -> None:
+        self._canary = Batch(Query("ewma", 12, (0.1, 0.5, 0.9), LOGIT), np.full((1, 288), 0.5))
+        for name in BASELINES:
+            answer(Batch(Query(name, 12, (0.1, 0.5, 0.9), LOGIT), np.full((2, 64), 0.5)))
+
+    async def __call__(self, batches: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Answers batches, packed by `pack`; the arithmetic runs beside the event loop."""
+        return await asyncio.to_thread(_answer_packed, batches)
+
+    async def check_health(self) -> None:
+        """Forecasts a canary series; raises when the replica cannot."""
+        bands = await asyncio.to_thread(answer, self._canary)
+        if not np.isfinite(bands.quantiles).all():
+            raise RuntimeError("the canary forecast is not finite")
+
+
+def pack(batch: Batch) -> tuple[Any, ...]:
+    """A batch as plain tuple, which travels faster than nested classes."""
+    query = batch.query
+    return query.model, query.horizon_steps, query.levels, query.transform, batch.values
+
+
+def _answer_packed(batches: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    answers = []
+    for model, horizon_steps, levels, transform, values in batches:
+        given = answer(Batch(Query(model, horizon_steps, levels, transform), values))
+        answers.append((given.quantiles, given.flags, given.adjusted, given.effective_horizon))
+    return answers
+
+
+def application(settings: ForecastSettings) -> Any:
+    """The Serve application as a bound deployment."""
+    from ray import serve
+
+    deployment = serve.deployment(
+        BaselinesDeployment,
+        name=DEPLOYMENT,
+        ray_actor_options={"num_cpus": settings.replica_cpus},
+        max_ongoing_requests=16,
+        health_check_period_s=5,
+        health_check_timeout_s=10,
+        graceful_shutdown_timeout_s=10,
+        autoscaling_config={
+            "min_replicas": settings.min_replicas,
+            "max_replicas": settings.max_replicas,
+            "target_ongoing_requests": 4,
+            "upscale_delay_s": 5,
+            "downscale_delay_s": 60,
+        },
+    )
+    return deployment.bind()
+
+
+def prepare_environment() -> None:
+    """Puts `ENVIRONMENT` in place; must run before Ray is first imported."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+class RayBackend:
+    """The deployed baselines."""
+
+    served_by = f"ray:{DEPLOYMENT}"
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    async def answer(self, batches: Sequence[Batch]) -> list[BatchAnswer]:
+        """One handle call for all batches."""
+        packed = await self._handle.remote([pack(batch) for batch in batches])
+        return [BatchAnswer(*given) for given in packed]
