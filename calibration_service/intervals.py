@@ -5,13 +5,13 @@ Rows are reduced to sums per event first. The variance is the infinitesimal jack
 Student t of E - 1 degrees of freedom:
 
 - Brier and log loss, which are positive: a t interval for the logarithm of the ratio of sums;
-- differences of Brier scores: a t interval of the ratio itself;
+- differences of Brier scores: a t interval of the ratio, corrected for skewness;
 - slope and intercept: the leave-one-event-out sandwich CR3 (Bell and McCaffrey, Surv. Methodol.
   28, 2002; Cameron and Miller, J. Hum. Resour. 50, 2015, doi:10.3368/jhr.50.2.317).
 
-Chosen by simulation against percentile, BCa and studentised bootstraps and Hall's transformation:
-at 100 and 400 events all cover 0.93–0.96; at 30 events these cover closest to 0.95, and they cost
-a thousandth. ``bootstrap`` keeps the resampling version.
+Chosen by simulation against percentile, BCa and studentised bootstraps: at 100 events and more
+these cover 0.93–0.97, at 30 events closest to 0.95, and they cost a thousandth. ``bootstrap`` keeps
+the resampling version.
 """
 
 from __future__ import annotations
@@ -67,44 +67,70 @@ def t_quantile(events: IntArray) -> FloatArray:
     return np.asarray(special.stdtrit(dof, 0.5 + 0.5 * CONFIDENCE))
 
 
-def ratio_error(
-    numerator: FloatArray, size: FloatArray, groups: EventGroups
-) -> tuple[FloatArray, FloatArray]:
-    """Ratio of sums and its standard error.
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A ratio of sums over events, [G] float64 each.
+
+    Attributes:
+        value: ``Σ s ÷ Σ n``.
+        error: its standard error.
+        skew: skewness of the events' influence, divided by the root of their number.
+    """
+
+    value: FloatArray
+    error: FloatArray
+    skew: FloatArray
+
+
+def ratio_of(numerator: FloatArray, size: FloatArray, groups: EventGroups) -> Ratio:
+    """Ratio of sums with its error over events.
 
     Args:
         numerator: [P] float64, sum of a score over an event's rows.
         size: [P] float64 > 0, rows (or weight) of the event.
         groups: segments of the pairs.
-
-    Returns:
-        [G] ratio, [G] standard error.
     """
     events, total = groups.events(), groups.total(size)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = groups.total(numerator) / total
         influence = numerator - ratio[groups.segment] * size
-        variance = groups.total(influence * influence) * events / (events - 1.0)
-        return ratio, np.sqrt(variance) / total
+        squares = groups.total(influence * influence)
+        cubes = groups.total(influence * influence * influence)
+        error = np.sqrt(squares * events / (events - 1.0)) / total
+        skew = np.where(squares > 0.0, cubes / squares**1.5, 0.0)
+        return Ratio(ratio, error, skew)
 
 
 def positive_ratio(numerator: FloatArray, size: FloatArray, groups: EventGroups) -> Intervals:
-    """Interval of a positive mean score (Brier, log loss); arguments as in `ratio_error`.
+    """Interval of a positive mean score (Brier, log loss); arguments as in `ratio_of`.
 
     ``m · exp(± t · se / m)``; a score of exactly 0 has the interval [0, 0].
     """
-    ratio, error = ratio_error(numerator, size, groups)
-    positive = ratio > 0.0
-    relative = np.where(positive, error, 0.0) / np.where(positive, ratio, 1.0)
+    ratio = ratio_of(numerator, size, groups)
+    positive = ratio.value > 0.0
+    relative = np.where(positive, ratio.error, 0.0) / np.where(positive, ratio.value, 1.0)
     width = t_quantile(groups.events()) * relative
-    return Intervals(ratio * np.exp(-width), ratio * np.exp(width))
+    return Intervals(ratio.value * np.exp(-width), ratio.value * np.exp(width))
 
 
 def signed_ratio(numerator: FloatArray, size: FloatArray, groups: EventGroups) -> Intervals:
-    """Interval of a mean that may be negative, such as a difference of Brier scores."""
-    ratio, error = ratio_error(numerator, size, groups)
-    width = t_quantile(groups.events()) * error
-    return Intervals(ratio - width, ratio + width)
+    """Interval of a mean that may be negative, such as a difference of Brier scores.
+
+    Differences are skewed, so the t is bent by Hall's cubic transformation (J. R. Stat. Soc. B
+    54, 1992, doi:10.1111/j.2517-6161.1992.tb01872.x); arguments as in `ratio_of`.
+    """
+    ratio, quantile = ratio_of(numerator, size, groups), t_quantile(groups.events())
+    return Intervals(
+        ratio.value - _bent(quantile, ratio.skew) * ratio.error,
+        ratio.value - _bent(-quantile, ratio.skew) * ratio.error,
+    )
+
+
+def _bent(z: FloatArray, skew: FloatArray) -> FloatArray:
+    """[G] float64: the t statistic whose skewness-free transform is z."""
+    straight = np.abs(skew) < 1e-6
+    a = np.where(straight, 1.0, skew)
+    return np.where(straight, z, (np.cbrt(1.0 + a * (z - a / 6.0)) - 1.0) * 3.0 / a)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ log-odds measure the venue's tick, and a few rows would own the slope."""
 _MAX_ITERATIONS = 60
 _TOLERANCE = 1e-9
 _LONGEST_STEP = 2.0
+_SUFFICIENT = 1e-4
+"""Share of the promised gain that a step must bring, else it is halved (Armijo)."""
 
 
 class FitStatus(IntEnum):
@@ -123,20 +125,23 @@ def fit_one(p: FloatArray, y: FloatArray, *, weights: FloatArray | None = None) 
 
 
 def fit(cells: Cells) -> LogisticFit:
-    """Maximum likelihood for every group at once, by Newton steps of bounded length."""
+    """Maximum likelihood for every group at once, by Newton steps halved until they gain."""
     status = _feasible(cells)
     theta = np.stack([np.zeros(cells.groups), np.ones(cells.groups)])
-    best, step = np.full(cells.groups, -np.inf), np.zeros_like(theta)
+    anchor, step = theta, np.zeros_like(theta)
+    best, promised = np.full(cells.groups, -np.inf), np.zeros(cells.groups)
     open_ = status == FitStatus.OK
     for _ in range(_MAX_ITERATIONS):
         likelihood, gradient, information = _derivatives(cells, theta)
-        worse = open_ & (likelihood < best - 1e-9 * (1.0 + np.abs(best)))
-        best = np.where(worse, best, likelihood)
+        rounding = 1e-13 * (1.0 + np.abs(best))
+        worse = open_ & (likelihood < best + _SUFFICIENT * promised - rounding)
+        best, anchor = np.where(worse, best, likelihood), np.where(worse, anchor, theta)
         newton = _solve(information, gradient)
-        length = np.maximum(np.abs(newton).max(axis=0) / _LONGEST_STEP, 1.0)
-        step = np.where(worse, -0.5 * step, newton / length)
-        theta = theta + np.where(open_, step, 0.0)
-        open_ = open_ & (worse | (np.abs(step).max(axis=0) > _TOLERANCE))
+        newton = newton / np.maximum(np.abs(newton).max(axis=0) / _LONGEST_STEP, 1.0)
+        promised = np.where(worse, 0.5 * promised, (gradient * newton).sum(axis=0))
+        step = np.where(worse, 0.5 * step, newton)
+        theta = np.where(open_, anchor + step, theta)
+        open_ = open_ & (np.abs(step).max(axis=0) > _TOLERANCE)
         if not open_.any():
             break
     status = np.where(open_, int(FitStatus.NOT_CONVERGED), status)
