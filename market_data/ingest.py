@@ -30,7 +30,6 @@ be read to its end raises a ``VenueError``. Running again changes nothing and ma
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -103,13 +102,12 @@ class MarketScope:
 
 @dataclass(frozen=True, slots=True)
 class StageResult:
-    """Account of a derived table: rows read, rows it now has from them, rows written, seconds."""
+    """Account of a derived table: rows read, rows it now has from them, rows written."""
 
     stage: str
     rows_in: int
     rows_out: int
     rows_written: int
-    seconds: float
     version: int | None
 
 
@@ -175,19 +173,17 @@ def store_market_records(
 
 def derive_labels(lake: Lake) -> StageResult:
     """Write ``label_status`` for every market of the registry."""
-    began = time.perf_counter()
     registry = lake.read("market_registry")
     labels = build_labels(registry)
     done = lake.upsert("label_status", labels)
     return StageResult(
         "labels", registry.height, labels.height, done.rows_new + done.rows_changed,
-        time.perf_counter() - began, done.version,
+        done.version,
     )  # fmt: skip
 
 
 def derive_cutoffs(lake: Lake, policy: CutoffPolicy | None = None) -> StageResult:
     """Write ``cutoff_snapshot`` for every snapshot of the lake; the table is made anew."""
-    began = time.perf_counter()
     snapshots = lake.read("market_snapshot")
     cutoffs = build_cutoffs(
         snapshots, lake.read("market_registry"), lake.read("label_status"), policy
@@ -195,7 +191,7 @@ def derive_cutoffs(lake: Lake, policy: CutoffPolicy | None = None) -> StageResul
     done = lake.replace("cutoff_snapshot", cutoffs)
     return StageResult(
         "cutoffs", snapshots.height, cutoffs.height, done.rows_new + done.rows_changed,
-        time.perf_counter() - began, done.version,
+        done.version,
     )  # fmt: skip
 
 

@@ -88,7 +88,7 @@ def render(folder: Path) -> str:
         [
             "# Labels against recorded outcomes",
             "",
-            "Written by `python -m market_data.label_agreement`; a test writes it again and compares.",
+            "Written by `python -m market_data.label_agreement`; a test writes it again.",
             "Figures only: the recorded data is not part of this repository.",
             "",
             "## Reduced Gamma records with an outcome computed by another project",

@@ -1,0 +1,127 @@
+"""The lake: schemas hold, and writing the same thing twice changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from market_data.errors import DuplicateKeys, SchemaMismatch, UnknownTable
+from market_data.lake import Lake, empty
+from market_data.schemas import TABLES
+
+BASE = datetime(2026, 9, 1, tzinfo=UTC)
+Rows = Callable[..., pl.DataFrame]
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(tmp_path)
+
+
+def test_an_absent_table_is_empty_and_has_no_version(lake: Lake) -> None:
+    for name in TABLES:
+        assert lake.version(name) is None
+        assert lake.read(name).schema == empty(name).schema
+
+
+def test_an_identical_upsert_makes_no_commit(lake: Lake, snapshot_rows: Rows) -> None:
+    rows = snapshot_rows([("a", BASE, 0.1), ("b", BASE + timedelta(days=1), 0.2)])
+    first = lake.upsert("market_snapshot", rows)
+    again = lake.upsert("market_snapshot", rows.sample(fraction=1, shuffle=True, seed=1))
+    assert (first.rows_new, again.rows_unchanged) == (2, 2)
+    assert again.version == first.version == lake.version("market_snapshot")
+
+
+def test_a_changed_row_replaces_the_stored_one(lake: Lake, snapshot_rows: Rows) -> None:
+    lake.upsert("market_snapshot", snapshot_rows([("a", BASE, 0.1), ("b", BASE, 0.2)]))
+    done = lake.upsert("market_snapshot", snapshot_rows([("a", BASE, 0.3), ("c", BASE, 0.4)]))
+    assert (done.rows_changed, done.rows_new) == (1, 1)
+    stored = lake.read("market_snapshot").sort("market_id")
+    assert stored["p_yes"].to_list() == [0.3, 0.2, 0.4]
+
+
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    batches=st.lists(
+        st.dictionaries(st.tuples(st.integers(0, 3), st.integers(0, 2)), st.floats(0, 1)),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_upserts_leave_what_a_dictionary_would_hold(
+    tmp_path_factory: Any, snapshot_rows: Rows, batches: list[dict[tuple[int, int], float]]
+) -> None:
+    lake = Lake(tmp_path_factory.mktemp("lake"))
+    expected: dict[tuple[str, datetime], float] = {}
+    for batch in batches:
+        rows = [(f"m{m}", BASE + timedelta(hours=13 * h), p) for (m, h), p in batch.items()]
+        lake.upsert("market_snapshot", snapshot_rows(rows))
+        expected |= {(m, t): p for m, t, p in rows}
+    stored = lake.read("market_snapshot", columns=["market_id", "ts", "p_yes"])
+    assert {(m, t): p for m, t, p in stored.iter_rows()} == expected
+
+
+def test_columns_that_only_say_when_do_not_make_a_row_new(lake: Lake, registry_rows: Rows) -> None:
+    rows = registry_rows([("a", BASE, BASE)])
+    lake.upsert(
+        "market_registry",
+        rows.with_columns(ingested_at=pl.lit(BASE).cast(rows.schema["ingested_at"])),
+    )
+    later = pl.lit(BASE + timedelta(days=1)).cast(rows.schema["ingested_at"])
+    assert lake.upsert("market_registry", rows.with_columns(ingested_at=later)).version == 0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "column"),
+    [
+        (lambda f: f.drop("bid"), "bid"),
+        (lambda f: f.with_columns(bonus=1), "bonus"),
+        (lambda f: f.with_columns(p_yes=pl.lit("x")), "p_yes"),
+        (lambda f: f.with_columns(pl.col("ts").dt.replace_time_zone(None)), "ts"),
+        (lambda f: f.with_columns(market_id=pl.lit(None, dtype=pl.String)), "market_id"),
+    ],
+)
+def test_a_frame_that_does_not_fit_is_refused_by_table_and_column(
+    lake: Lake, snapshot_rows: Rows, spoil: Callable[[pl.DataFrame], pl.DataFrame], column: str
+) -> None:
+    frame = spoil(snapshot_rows([("a", BASE, 0.1)]))
+    with pytest.raises(SchemaMismatch, match=f"'market_snapshot'.*'{column}'"):
+        lake.upsert("market_snapshot", frame)
+    assert lake.version("market_snapshot") is None
+
+
+def test_two_rows_of_one_key_are_refused(lake: Lake, snapshot_rows: Rows) -> None:
+    with pytest.raises(DuplicateKeys):
+        lake.upsert("market_snapshot", snapshot_rows([("a", BASE, 0.1), ("a", BASE, 0.2)]))
+
+
+def test_an_unknown_table_is_an_error(lake: Lake) -> None:
+    with pytest.raises(UnknownTable, match="no table 'nonsense'"):
+        lake.read("nonsense")
+
+
+def test_replace_removes_rows_that_are_gone_and_skips_an_equal_table(
+    lake: Lake, snapshot_rows: Rows
+) -> None:
+    both = snapshot_rows([("a", BASE, 0.1), ("b", BASE, 0.2)])
+    lake.replace("market_snapshot", both)
+    assert lake.replace("market_snapshot", both).version == 0
+    assert lake.replace("market_snapshot", both.head(1)).version == 1
+    assert lake.read("market_snapshot").height == 1
+
+
+def test_days_and_filters_prune_what_is_read(lake: Lake, snapshot_rows: Rows) -> None:
+    rows = snapshot_rows([("a", BASE + timedelta(days=d), 0.1 * d) for d in range(5)])
+    lake.upsert("market_snapshot", rows)
+    found = lake.read("market_snapshot", days=("2026-09-02", "2026-09-03"), columns=["dt"])
+    assert sorted(found["dt"]) == ["2026-09-02", "2026-09-03"]
+    assert lake.read("market_snapshot", pl.col("p_yes") > 0.35).height == 1
