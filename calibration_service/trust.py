@@ -1,0 +1,171 @@
+"""How far a market's price can be trusted: one score from four components.
+
+``100 × (0.35 liquidity_depth + 0.25 stability + 0.25 question_quality
++ 0.15 (1 - manipulation_suspect))``. Each component lies in [0, 1], is free of scale and the same
+for YES and NO. A component that cannot be computed stands at its stated prior and is named in
+``unknown_components``.
+
+- *liquidity_depth*: log₁₀ of max(volume_24h, open interest) between $100 (0) and $1,000,000 (1);
+- *stability*: ``exp(-σ / 0.25)``, σ the standard deviation of log-odds returns per √hour;
+- *manipulation_suspect*: the larger of the robust z-scores of the last log-moves of volume and
+  open interest against the market's own earlier ones, 0 up to z = 3 and 1 from z = 10;
+- *question_quality*: from the question scorer; unknown until it has read the question.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from calibration_service.frames import conform
+from calibration_service.logistic import PRICE_EPS
+from market_data.schemas import TRUST_SCORE
+
+FORMULA_VERSION = "trust-1"
+COMPONENTS = ("liquidity_depth", "stability", "question_quality", "manipulation_suspect")
+
+MIN_MOVES = 12
+"""Moves that a market needs before its volatility or an unusual move can be judged."""
+
+_SHALLOW_USD, _DECADES = 100.0, 4.0
+_UNSTABLE = 0.25
+_USUAL_Z, _EXTREME_Z = 3.0, 10.0
+_MAD_TO_SIGMA = 1.4826
+_SMALLEST_SIGMA = 0.02
+"""Floor of the robust scale of a log-move: a series that never moved is not suspect at 1 %."""
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """One number for each component."""
+
+    liquidity_depth: float
+    stability: float
+    question_quality: float
+    manipulation_suspect: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrustPolicy:
+    """Weights and priors of the score.
+
+    Attributes:
+        weights: non-negative, with the sum 1.
+        priors: in [0, 1], what an unknown component stands at.
+    """
+
+    weights: Components = field(default_factory=lambda: Components(0.35, 0.25, 0.25, 0.15))
+    priors: Components = field(default_factory=lambda: Components(0.25, 0.5, 0.5, 0.25))
+
+    def __post_init__(self) -> None:
+        weights = [getattr(self.weights, name) for name in COMPONENTS]
+        if min(weights) < 0.0 or abs(sum(weights) - 1.0) > 1e-9:
+            raise ValueError("trust weights must be non-negative and sum to 1")
+        if not all(0.0 <= getattr(self.priors, name) <= 1.0 for name in COMPONENTS):
+            raise ValueError("trust priors must lie in [0, 1]")
+
+
+def build_trust(
+    snapshots: pl.DataFrame,
+    *,
+    policy: TrustPolicy | None = None,
+    question_quality: pl.DataFrame | None = None,
+) -> pl.DataFrame:
+    """Trust in each market at its last snapshot.
+
+    Args:
+        snapshots: rows of ``market_snapshot`` up to the instant of the score, in any order.
+        policy: weights and priors; None for the defaults.
+        question_quality: market_id and question_quality in [0, 1]; None when nothing is scored.
+
+    Returns:
+        Rows of ``trust_score``, one per market, ordered by market.
+    """
+    rules = policy or TrustPolicy()
+    components = _components(snapshots)
+    if question_quality is None:
+        known = components.with_columns(pl.lit(None, dtype=pl.Float64).alias("question_quality"))
+    else:
+        quality = question_quality.select("market_id", "question_quality")
+        known = components.join(quality, on="market_id", how="left", maintain_order="left")
+    return conform(_scored(known, rules), TRUST_SCORE)
+
+
+def _scored(known: pl.DataFrame, rules: TrustPolicy) -> pl.DataFrame:
+    unknown = pl.concat_list(
+        pl.when(pl.col(name).is_null()).then(pl.lit(name)) for name in COMPONENTS
+    )
+    filled = known.with_columns(unknown.list.drop_nulls().alias("unknown_components")).with_columns(
+        pl.col(name).fill_null(getattr(rules.priors, name)) for name in COMPONENTS
+    )
+    trusted = {name: pl.col(name) for name in COMPONENTS}
+    trusted["manipulation_suspect"] = 1.0 - trusted["manipulation_suspect"]
+    weights = {name: getattr(rules.weights, name) for name in COMPONENTS}
+    score = pl.sum_horizontal(100.0 * weights[name] * trusted[name] for name in COMPONENTS)
+    return filled.select(
+        "ts",
+        "market_id",
+        score.clip(0.0, 100.0).alias("score"),
+        *COMPONENTS,
+        "unknown_components",
+        pl.lit(json.dumps(weights)).alias("weights"),
+        pl.lit(FORMULA_VERSION).alias("formula_version"),
+    )
+
+
+def _components(snapshots: pl.DataFrame) -> pl.DataFrame:
+    """Last ts and the computable components of each market; null where unknown."""
+    inputs = ("p_yes", "volume_24h", "open_interest")
+    price = pl.col("p_yes").clip(PRICE_EPS, 1.0 - PRICE_EPS)
+    rows = (
+        snapshots.select("ts", "market_id", *inputs)
+        .with_columns(pl.col(inputs).cast(pl.Float64).fill_nan(None))
+        .sort("market_id", "ts")
+        .with_columns((price / (1.0 - price)).log().alias("z"))
+    )
+    same = pl.col("market_id") == pl.col("market_id").shift(1)
+    hours = (pl.col("ts") - pl.col("ts").shift(1)).dt.total_microseconds() / 3.6e9
+    moves = rows.with_columns(
+        pl.when(same).then((pl.col("z") - pl.col("z").shift(1)) ** 2).alias("square"),
+        pl.when(same).then(hours).alias("hours"),
+        *(
+            pl.when(same & (pl.col(name) > 0) & (pl.col(name).shift(1) > 0))
+            .then((pl.col(name) / pl.col(name).shift(1)).log())
+            .alias(f"{name}_move")
+            for name in ("volume_24h", "open_interest")
+        ),
+    )
+    return moves.group_by("market_id", maintain_order=True).agg(
+        pl.col("ts").last(),
+        _liquidity_depth().alias("liquidity_depth"),
+        _stability().alias("stability"),
+        pl.max_horizontal(_suspicion("volume_24h_move"), _suspicion("open_interest_move")).alias(
+            "manipulation_suspect"
+        ),
+    )
+
+
+def _liquidity_depth() -> pl.Expr:
+    depth = pl.max_horizontal(pl.col("volume_24h").last(), pl.col("open_interest").last())
+    decades = (depth.clip(lower_bound=_SHALLOW_USD) / _SHALLOW_USD).log10() / _DECADES
+    return decades.clip(0.0, 1.0)
+
+
+def _stability() -> pl.Expr:
+    square = pl.col("square")
+    hours = pl.col("hours").filter(square.is_not_null()).sum()
+    deviation = (square.sum() / hours).sqrt()
+    known = (square.count() >= MIN_MOVES) & (hours > 0)
+    return pl.when(known).then((-deviation / _UNSTABLE).exp())
+
+
+def _suspicion(name: str) -> pl.Expr:
+    """[0, 1] from the robust z-score of a market's last move among its earlier ones."""
+    earlier = pl.col(name).head(pl.len() - 1)
+    centre = earlier.median()
+    scale = (_MAD_TO_SIGMA * (earlier - centre).abs().median()).clip(lower_bound=_SMALLEST_SIGMA)
+    z = (pl.col(name).last() - centre).abs() / scale
+    enough = earlier.count() >= MIN_MOVES
+    return pl.when(enough).then(((z - _USUAL_Z) / (_EXTREME_Z - _USUAL_Z)).clip(0.0, 1.0))

@@ -1,0 +1,199 @@
+"""The metrics stage, against direct computations on each segment."""
+
+import time
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+import pytest
+
+from calibration_service import scores
+from calibration_service.frames import schema_of
+from calibration_service.logistic import fit_one
+from calibration_service.metrics import build_metrics, build_reliability, scored_rows
+from market_data.schemas import CALIBRATION_METRICS, RELIABILITY_CURVE
+
+AS_OF = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+def history(n=4_000, events=400, seed=0):
+    rng = np.random.default_rng(seed)
+    event = rng.integers(0, events, n)
+    category = np.array(["sports", "politics", "crypto"])[rng.integers(0, 3, events)]
+    p = np.round(rng.beta(0.6, 0.8, n), 3)
+    return pl.DataFrame(
+        {
+            "event_id": [f"polymarket:{e}" for e in event],
+            "market_id": [f"polymarket:{e}" for e in event],
+            "category": category[event].tolist(),
+            "liquidity_bucket": rng.choice(["LOW", "MID", "HIGH"], n).tolist(),
+            "tte_seconds": rng.exponential(86_400, n),
+            "p_yes": p,
+            "outcome_yes": (rng.random(n) < p).astype(float),
+        }
+    )
+
+
+def metrics_of(rows, seed=1):
+    return build_metrics(
+        rows, window="90d", run_id="run", as_of=AS_OF, rng=np.random.default_rng(seed)
+    )
+
+
+def pick(frame, key):
+    return frame.row(by_predicate=pl.col("segment_key") == key, named=True)
+
+
+def test_rows_are_those_of_the_table():
+    frame = metrics_of(history())
+    assert frame.schema == schema_of(CALIBRATION_METRICS)
+    assert frame["segment_key"].is_unique().all()
+    assert frame["window"].unique().to_list() == ["90d"]
+
+
+@pytest.mark.parametrize(
+    ("key", "where"),
+    [
+        ("category=*|liquidity=*|tte=*", pl.lit(value=True)),
+        ("category=sports|liquidity=*|tte=*", pl.col("category") == "sports"),
+        (
+            "category=crypto|liquidity=HIGH|tte=*",
+            (pl.col("category") == "crypto") & (pl.col("liquidity_bucket") == "HIGH"),
+        ),
+        ("category=*|liquidity=*|tte=LE_6H", pl.col("tte_seconds") <= 6 * 3600),
+    ],
+)
+def test_a_segment_is_scored_as_its_rows_alone_would_be(key, where):
+    rows = history()
+    got, part = pick(metrics_of(rows), key), rows.filter(where)
+    p, y = part["p_yes"].to_numpy(), part["outcome_yes"].to_numpy()
+    assert got["sample_size"] == part.height
+    assert got["event_count"] == part["event_id"].n_unique()
+    assert got["base_rate"] == pytest.approx(y.mean())
+    assert got["mean_price"] == pytest.approx(p.mean())
+    assert got["brier"] == pytest.approx(scores.brier(p, y))
+    assert got["log_loss"] == pytest.approx(scores.log_loss(p, y))
+    sums = scores.bin_sums(p, y, scores.equal_width_bins(p))
+    assert got["ece"] == pytest.approx(scores.ece(sums))
+    fitted = fit_one(p, y)
+    assert got["slope"] == pytest.approx(fitted.slope[0], abs=2e-3)
+    assert got["intercept"] == pytest.approx(fitted.intercept[0], abs=2e-3)
+    assert got["brier_lo"] < got["brier"] < got["brier_hi"]
+    assert got["slope_lo"] < got["slope"] < got["slope_hi"]
+    assert got["ece_bias_corrected"] < got["ece"]
+
+
+def test_any_row_order_gives_the_same_metrics():
+    rows = history()
+    one, other = metrics_of(rows), metrics_of(rows.sample(fraction=1.0, shuffle=True, seed=3))
+    assert one["segment_key"].to_list() == other["segment_key"].to_list()
+    for name, kind in one.schema.items():
+        if kind == pl.Float64:
+            np.testing.assert_allclose(
+                one[name].to_numpy(), other[name].to_numpy(), rtol=1e-6, atol=1e-9
+            )
+        else:
+            assert one[name].to_list() == other[name].to_list()
+
+
+def test_low_confidence_looks_at_events_and_not_at_rows():
+    frame = metrics_of(history(n=4_000, events=49))
+    assert pick(frame, "category=*|liquidity=*|tte=*")["low_confidence"]
+    frame = metrics_of(history(n=200, events=150))
+    whole = pick(frame, "category=*|liquidity=*|tte=*")
+    assert whole["low_confidence"] == (whole["event_count"] < 50)
+    assert not whole["low_confidence"]
+
+
+def test_snapshots_of_one_outcome_do_not_narrow_the_interval():
+    base = history(n=300, events=100_000)
+    once, often = metrics_of(base), metrics_of(pl.concat([base] * 20))
+    key = "category=*|liquidity=*|tte=*"
+    width = [pick(frame, key)["brier_hi"] - pick(frame, key)["brier_lo"] for frame in (once, often)]
+    assert width[1] == pytest.approx(width[0], rel=1e-9)
+    assert pick(often, key)["event_count"] == pick(once, key)["event_count"]
+
+
+def test_a_segment_without_an_estimate_has_no_slope_instead_of_a_number():
+    rows = history().with_columns(pl.lit(1.0).alias("outcome_yes"))
+    whole = pick(metrics_of(rows), "category=*|liquidity=*|tte=*")
+    assert whole["slope"] is None
+    assert whole["slope_lo"] is None
+    assert whole["brier"] is not None
+
+
+def test_a_single_event_has_scores_and_no_intervals():
+    frame = metrics_of(history(n=20, events=1))
+    assert frame["brier"].null_count() == 0
+    assert frame["brier_lo"].null_count() == frame.height
+
+
+def test_no_rows_give_an_empty_table():
+    empty = history().clear()
+    assert metrics_of(empty).schema == schema_of(CALIBRATION_METRICS)
+    assert metrics_of(empty).height == 0
+
+
+def cutoff_tables():
+    markets = [f"polymarket:{i}" for i in range(6)]
+    labels = ["RESOLVED_TRUE", "RESOLVED_FALSE", "VOID", "UNRESOLVED", "MULTI_OUTCOME"]
+    cutoffs = pl.DataFrame(
+        {
+            "market_id": markets,
+            "p_yes": [0.9, None, 0.5, 0.5, 0.5, 0.5],
+            "liquidity_bucket": ["LOW"] * 6,
+            "tte_seconds": [3600.0] * 6,
+        }
+    )
+    label_rows = pl.DataFrame({"market_id": markets[:5], "label": labels})
+    registry = pl.DataFrame({"market_id": ["x"], "event_id": ["e"], "category": ["c"]})
+    return cutoffs, label_rows, registry
+
+
+def test_only_true_and_false_are_scored_and_the_rest_is_counted():
+    cutoffs, labels, registry = cutoff_tables()
+    found = scored_rows(cutoffs, labels=labels, registry=registry)
+    assert found.frame["market_id"].to_list() == ["polymarket:0"]
+    assert (found.without_truth, found.without_price) == (4, 1)
+    assert found.frame["event_id"].to_list() == ["polymarket:0"]
+
+
+def test_a_price_of_zero_on_a_false_market_is_a_row():
+    cutoffs, labels, registry = cutoff_tables()
+    priced = cutoffs.with_columns(pl.lit(0.0).alias("p_yes"))
+    assert scored_rows(priced, labels=labels, registry=registry).frame.height == 2
+
+
+def test_the_reliability_table_adds_up_and_holds_its_bands():
+    rows = history()
+    curve = build_reliability(rows, window="90d", run_id="run", as_of=AS_OF)
+    assert curve.schema == schema_of(RELIABILITY_CURVE)
+    whole = curve.filter(pl.col("segment_key") == "category=*|liquidity=*|tte=*")
+    assert whole["sample_size"].sum() == rows.height
+    assert whole["bin"].to_list() == list(range(10))
+    assert (whole["mean_price"].is_between(whole["bin_lower"], whole["bin_upper"])).all()
+    assert (whole["event_count"] <= whole["sample_size"]).all()
+    inside = whole["observed_rate"].is_between(whole["consistency_lo"], whole["consistency_hi"])
+    assert inside.sum() >= 8
+
+
+def test_100_000_rows_are_scored_in_well_under_a_second():
+    rows = history(n=100_000, events=5_000)
+    metrics_of(rows)
+    started = time.perf_counter()
+    metrics_of(rows)
+    assert time.perf_counter() - started < 1.0
+
+
+@pytest.mark.soak
+def test_time_grows_linearly_up_to_a_million_rows(capsys):
+    taken = {}
+    for n in (125_000, 250_000, 500_000, 1_000_000):
+        rows = history(n=n, events=n // 50)
+        started = time.perf_counter()
+        metrics_of(rows)
+        taken[n] = time.perf_counter() - started
+    with capsys.disabled():
+        print("\nmetrics with intervals:", {n: round(t, 2) for n, t in taken.items()})
+    assert taken[1_000_000] < 2.0
+    assert taken[1_000_000] / taken[250_000] < 6.0
