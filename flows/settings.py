@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 
 class FlowSettings(BaseModel):
@@ -11,6 +19,7 @@ class FlowSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     lake: str = Field("var/lake", description="Folder or object-store URL of the lake.")
+    raw: str = Field("var/raw", description="Folder of the answers as received.")
     gamma_url: str = Field(
         "https://gamma-api.polymarket.com", description="Base URL of the Gamma API."
     )
@@ -22,9 +31,39 @@ class FlowSettings(BaseModel):
         10.0, ge=0, description="Requests per second to a venue; 0 is no limit."
     )
     venue_concurrency: int = Field(8, ge=1, le=256, description="Requests under way at once.")
-    window: str = Field(
-        "90d",
-        pattern=r"^[1-9][0-9]{0,3}d$",
-        description="Markets resolved in this window give the scores.",
+    windows: tuple[Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}d$")], ...] = Field(
+        ("30d", "90d"),
+        min_length=1,
+        description="Markets resolved in these windows give the scores.",
     )
-    seed: int = Field(20_260_101, description="Seed of bootstrap and simulation intervals.")
+    seed: int = Field(20_260_101, ge=0, description="Seed of the simulated consistency ranges.")
+
+
+class _Process(BaseSettings):
+    """The section of a flow that Prefect starts by itself; other sections are not its business."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MARKETCAL_",
+        env_nested_delimiter="__",
+        toml_file="marketcal.toml",
+        extra="ignore",
+    )
+
+    flows: FlowSettings = FlowSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, environment, file; nothing else."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load() -> FlowSettings:
+    """The section ``flows`` from environment and file."""
+    return _Process().flows

@@ -1,0 +1,200 @@
+"""The stages: each reads tables and writes tables, and says how many rows came in and out.
+
+Plain functions without Prefect, so that a stage can be called from a test, a flow or a shell.
+A stage that finds nothing to do says so in its note, or raises `NoDataError` where that would
+make the run worthless.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from calibration_service.features import build_features
+from calibration_service.metrics import ScoredRows, build_metrics, build_reliability, scored_rows
+from calibration_service.scoreboard import build_scoreboard
+from calibration_service.trust import build_trust
+from flows.runs import NoDataError, Run, StageCount, window_length
+from market_data import ingest
+from market_data.intake import IngestResult, Progress, Stores, silent
+from market_data.lake import UpsertResult
+from market_data.raw import RawStore
+from market_data.venues.http import HttpPolicy, VenueHttp
+from market_data.venues.polymarket.rest import PolymarketRest
+from market_data.venues.polymarket.settings import PolymarketSettings
+
+Ingestion = Callable[[PolymarketRest, Stores], Awaitable[IngestResult]]
+
+
+def markets(run: Run, progress: Progress | None = None) -> StageCount:
+    """Lists the venue's markets into the registry."""
+    count = _ingest(
+        run, lambda rest, stores: ingest.ingest_markets(rest, stores, progress=progress or silent)
+    )
+    if not run.lake.scan("market_registry").select(pl.len()).collect().item():
+        raise NoDataError(
+            f"the venue at {run.settings.gamma_url} lists no market: there is nothing to calibrate"
+        )
+    return count
+
+
+def open_interest(run: Run, progress: Progress | None = None) -> StageCount:
+    """Reads splits, merges and redemptions into open interest."""
+    if not run.settings.subgraph_url:
+        return StageCount(0, 0, note="no subgraph is configured: open interest stays unknown")
+    return _ingest(
+        run,
+        lambda rest, stores: ingest.ingest_open_interest(rest, stores, progress=progress or silent),
+    )
+
+
+def prices(run: Run, progress: Progress | None = None) -> StageCount:
+    """Reads price histories into snapshots."""
+    count = _ingest(
+        run, lambda rest, stores: ingest.ingest_prices(rest, stores, progress=progress or silent)
+    )
+    if not run.lake.scan("market_snapshot").select(pl.len()).collect().item():
+        raise NoDataError(
+            f"the venue at {run.settings.clob_url} has no price of any market: nothing to calibrate"
+        )
+    return count
+
+
+def labels(run: Run) -> StageCount:
+    """Decides what happened in each market."""
+    return _derived(ingest.derive_labels(run.lake))
+
+
+def cutoffs(run: Run) -> StageCount:
+    """Picks the price at fixed times before the end."""
+    return _derived(ingest.derive_cutoffs(run.lake))
+
+
+def metrics(run: Run) -> StageCount:
+    """Scores segments of resolved markets, and their reliability curves, per window."""
+    read = written = out = aside = 0
+    for window in run.settings.windows:
+        scored = scored_in_window(run, window)
+        if scored.frame.is_empty():
+            raise NoDataError(
+                f"no market with a price and an outcome resolved in the {window} before "
+                f"{run.interval_end:%Y-%m-%d %H:%M} UTC: nothing to score"
+            )
+        key = {"window": window, "run_id": run.run_id, "as_of": run.interval_end}
+        scores = build_metrics(scored.frame, rng=np.random.default_rng(run.settings.seed), **key)
+        curves = build_reliability(scored.frame, **key)
+        done = (
+            run.lake.upsert("calibration_metrics", scores),
+            run.lake.upsert("reliability_curve", curves),
+        )
+        read += scored.frame.height + scored.without_truth + scored.without_price
+        aside += scored.without_truth + scored.without_price
+        out += scores.height + curves.height
+        written += sum(_written(result) for result in done)
+    return StageCount(read, out, written, aside)
+
+
+def scored_in_window(run: Run, window: str) -> ScoredRows:
+    """Cutoff rows of the markets that were resolved in the window before the run's end."""
+    until = run.interval_end
+    resolved = run.lake.read(
+        "label_status",
+        (pl.col("resolved_at") > until - window_length(window)) & (pl.col("resolved_at") <= until),
+    )
+    chosen = run.lake.read("cutoff_snapshot").join(
+        resolved.select("market_id"), on="market_id", how="semi"
+    )
+    return scored_rows(chosen, labels=resolved, registry=run.lake.read("market_registry"))
+
+
+def features(run: Run) -> StageCount:
+    """What alerts and models look at, for each snapshot."""
+    snapshots = _snapshots(run)
+    frame = build_features(snapshots, registry=run.lake.read("market_registry"))
+    done = run.lake.upsert("feature_frame", frame)
+    return StageCount(
+        snapshots.height,
+        frame.height,
+        _written(done),
+    )
+
+
+def trust(run: Run) -> StageCount:
+    """How far each market's price can be trusted at its last snapshot."""
+    snapshots = _snapshots(run)
+    frame = build_trust(snapshots)
+    done = run.lake.upsert("trust_score", frame)
+    return StageCount(
+        snapshots.height,
+        frame.height,
+        _written(done),
+    )
+
+
+def scoreboard(run: Run) -> StageCount:
+    """One row per market and window: price, trust, and the scores of its segment."""
+    registry = run.lake.read("market_registry")
+    latest = _snapshots(run)
+    trusted = run.lake.read("trust_score", pl.col("ts") <= run.interval_end)
+    boards = [
+        build_scoreboard(
+            registry,
+            latest=latest,
+            trust=trusted,
+            window=window,
+            as_of=run.interval_end,
+            metrics=run.lake.read(
+                "calibration_metrics",
+                (pl.col("run_id") == run.run_id) & (pl.col("window") == window),
+            ),
+        )
+        for window in run.settings.windows
+    ]
+    board = pl.concat(boards)
+    done = run.lake.replace("scoreboard", board)
+    return StageCount(
+        registry.height,
+        board.height,
+        _written(done),
+    )
+
+
+def _snapshots(run: Run) -> pl.DataFrame:
+    return run.lake.read("market_snapshot", pl.col("ts") <= run.interval_end)
+
+
+def _ingest(run: Run, ingestion: Ingestion) -> StageCount:
+    settings = run.settings
+    stores = Stores(run.lake, RawStore(Path(settings.raw)), run.now)
+    policy = HttpPolicy(
+        max_in_flight=settings.venue_concurrency, requests_per_second=settings.venue_rate
+    )
+    venue = PolymarketSettings(
+        gamma_url=settings.gamma_url, clob_url=settings.clob_url, subgraph_url=settings.subgraph_url
+    )
+
+    async def ask() -> IngestResult:
+        async with VenueHttp(policy) as http:
+            return await ingestion(PolymarketRest(http, venue), stores)
+
+    result = asyncio.run(ask())
+    note = f"{result.failures} requests failed for good" if result.failures else ""
+    return StageCount(
+        result.rows_in,
+        result.rows_out,
+        result.rows_written,
+        result.dead_letters + result.left_out,
+        note,
+    )
+
+
+def _derived(result: ingest.StageResult) -> StageCount:
+    return StageCount(result.rows_in, result.rows_out, result.rows_written)
+
+
+def _written(result: UpsertResult) -> int:
+    return result.rows_new + result.rows_changed
