@@ -147,7 +147,7 @@ class EventSums:
     parts: EventScores
 
 
-def event_sums(rows: Rows, x: FloatArray, fitted: LogisticFit) -> Iterator[EventSums]:
+def event_sums(rows: Rows, x: FloatArray, *, fitted: LogisticFit) -> Iterator[EventSums]:
     """Sums of each pair of segment and event, one margin after the other.
 
     Args:
@@ -156,7 +156,7 @@ def event_sums(rows: Rows, x: FloatArray, fitted: LogisticFit) -> Iterator[Event
         fitted: the logistic fit of every segment.
     """
     fine = rows.segments.of_fine.shape[1]
-    atoms, atom_of = _atoms(rows.event, rows.segments.fine, fine)
+    atoms, atom_of = _atoms(rows.event, rows.segments.fine, cells=fine)
     atom_fine, atom_event = atoms % fine, atoms // fine
     terms = [
         _sum(atom_of, values, atoms.size)
@@ -167,7 +167,9 @@ def event_sums(rows: Rows, x: FloatArray, fitted: LogisticFit) -> Iterator[Event
     for of_fine in rows.segments.of_fine:
         segment, pair_of = _pairs(of_fine[atom_fine], atom_event)
         sums = [_sum(pair_of, part, segment.size) for part in (*terms, *binned)]
-        parts = _score_sums(rows, x, fitted, of_fine[rows.segments.fine], pair_of[atom_of])
+        parts = _score_sums(
+            rows, x, fitted=fitted, segment=of_fine[rows.segments.fine], pair=pair_of[atom_of]
+        )
         first = int(of_fine.min())
         yield EventSums(
             groups=EventGroups(segment - first, int(of_fine.max()) + 1 - first),
@@ -180,7 +182,7 @@ def event_sums(rows: Rows, x: FloatArray, fitted: LogisticFit) -> Iterator[Event
         )
 
 
-def _atoms(event: IntArray, fine: IntArray, cells: int) -> tuple[IntArray, IntArray]:
+def _atoms(event: IntArray, fine: IntArray, *, cells: int) -> tuple[IntArray, IntArray]:
     """(occupied codes ``event · cells + fine`` in order, index of each row's code)."""
     codes = event * cells + fine
     span = (int(event.max()) + 1) * cells if event.size else 0
@@ -214,7 +216,7 @@ def _pairs(segment: IntArray, event: IntArray) -> tuple[IntArray, IntArray]:
 
 
 def _score_sums(
-    rows: Rows, x: FloatArray, fitted: LogisticFit, segment: IntArray, pair: IntArray
+    rows: Rows, x: FloatArray, *, fitted: LogisticFit, segment: IntArray, pair: IntArray
 ) -> tuple[FloatArray, ...]:
     """Contributions of each pair to the fit of its segment; NaN where the fit has no estimate."""
     mean = special.expit(fitted.intercept[segment] + fitted.slope[segment] * x)
@@ -239,7 +241,7 @@ def bin_events(rows: Rows) -> tuple[IntArray, FloatArray]:
     """
     fine = rows.segments.of_fine.shape[1]
     atoms, atom_of = _atoms(
-        rows.event, rows.segments.fine * ECE_BINS + equal_width_bins(rows.p), fine * ECE_BINS
+        rows.event, rows.segments.fine * ECE_BINS + equal_width_bins(rows.p), cells=fine * ECE_BINS
     )
     size = _sum(atom_of, None, atoms.size)
     place, event = atoms % (fine * ECE_BINS), atoms // (fine * ECE_BINS)

@@ -82,7 +82,7 @@ class Ratio:
     skew: FloatArray
 
 
-def ratio_of(numerator: FloatArray, size: FloatArray, groups: EventGroups) -> Ratio:
+def ratio_of(numerator: FloatArray, size: FloatArray, *, groups: EventGroups) -> Ratio:
     """Ratio of sums with its error over events.
 
     Args:
@@ -101,25 +101,25 @@ def ratio_of(numerator: FloatArray, size: FloatArray, groups: EventGroups) -> Ra
         return Ratio(ratio, error, skew)
 
 
-def positive_ratio(numerator: FloatArray, size: FloatArray, groups: EventGroups) -> Intervals:
+def positive_ratio(numerator: FloatArray, size: FloatArray, *, groups: EventGroups) -> Intervals:
     """Interval of a positive mean score (Brier, log loss); arguments as in `ratio_of`.
 
     ``m · exp(± t · se / m)``; a score of exactly 0 has the interval [0, 0].
     """
-    ratio = ratio_of(numerator, size, groups)
+    ratio = ratio_of(numerator, size, groups=groups)
     positive = ratio.value > 0.0
     relative = np.where(positive, ratio.error, 0.0) / np.where(positive, ratio.value, 1.0)
     width = t_quantile(groups.events()) * relative
     return Intervals(ratio.value * np.exp(-width), ratio.value * np.exp(width))
 
 
-def signed_ratio(numerator: FloatArray, size: FloatArray, groups: EventGroups) -> Intervals:
+def signed_ratio(numerator: FloatArray, size: FloatArray, *, groups: EventGroups) -> Intervals:
     """Interval of a mean that may be negative, such as a difference of Brier scores.
 
     Differences are skewed, so the t is bent by Hall's cubic transformation (J. R. Stat. Soc. B
     54, 1992, doi:10.1111/j.2517-6161.1992.tb01872.x); arguments as in `ratio_of`.
     """
-    ratio, quantile = ratio_of(numerator, size, groups), t_quantile(groups.events())
+    ratio, quantile = ratio_of(numerator, size, groups=groups), t_quantile(groups.events())
     return Intervals(
         ratio.value - _bent(quantile, ratio.skew) * ratio.error,
         ratio.value - _bent(-quantile, ratio.skew) * ratio.error,
@@ -150,7 +150,7 @@ class EventScores:
 
 
 def logistic_intervals(
-    fitted: LogisticFit, parts: EventScores, groups: EventGroups
+    fitted: LogisticFit, parts: EventScores, *, groups: EventGroups
 ) -> tuple[Intervals, Intervals]:
     """Intervals of intercept and slope.
 

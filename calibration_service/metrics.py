@@ -102,7 +102,8 @@ def build_metrics(
     fitted = logistic.fit(aggregates.logit_cells(scored, x))
     draws = draw_null(rng)
     margins = [
-        _event_columns(pairs, fitted, draws) for pairs in aggregates.event_sums(scored, x, fitted)
+        _event_columns(pairs, fitted, draws=draws)
+        for pairs in aggregates.event_sums(scored, x, fitted=fitted)
     ]
     by_events = {name: np.concatenate([margin[name] for margin in margins]) for name in margins[0]}
     columns = {**_label_columns(scored), **_point_columns(sums, fitted), **by_events}
@@ -136,14 +137,14 @@ def _point_columns(
 
 
 def _event_columns(
-    pairs: aggregates.EventSums, fitted: logistic.LogisticFit, draws: NullDraws
+    pairs: aggregates.EventSums, fitted: logistic.LogisticFit, *, draws: NullDraws
 ) -> dict[str, NDArray[np.generic]]:
     """Columns of one margin that rest on events."""
     groups, events = pairs.groups, pairs.groups.events()
-    brier = intervals.positive_ratio(pairs.brier, pairs.size, groups)
-    log_loss = intervals.positive_ratio(pairs.log_loss, pairs.size, groups)
+    brier = intervals.positive_ratio(pairs.brier, pairs.size, groups=groups)
+    log_loss = intervals.positive_ratio(pairs.log_loss, pairs.size, groups=groups)
     intercept, slope = intervals.logistic_intervals(
-        fitted.part(pairs.first, groups.segments), pairs.parts, groups
+        fitted.part(pairs.first, groups.segments), pairs.parts, groups=groups
     )
     parts = np.split(pairs.residuals, np.cumsum(events)[:-1])
     totals = groups.total(pairs.size).tolist()

@@ -66,7 +66,7 @@ def consistency_band(
     return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
 
 
-def independent_outcomes(cell: IntArray, cluster: IntArray, cells: int) -> FloatArray:
+def independent_outcomes(cell: IntArray, cluster: IntArray, *, cells: int) -> FloatArray:
     """Independent outcomes in each cell when rows of a cluster share theirs.
 
     ``(Σ n_c)² / Σ n_c²`` over the clusters of the cell: the number of equally large clusters that
@@ -84,7 +84,7 @@ def independent_outcomes(cell: IntArray, cluster: IntArray, cells: int) -> Float
 
 
 def reliability_curve(
-    p: FloatArray, y: FloatArray, events: IntArray, *, bin_of: IntArray
+    p: FloatArray, y: FloatArray, *, events: IntArray, bin_of: IntArray
 ) -> ReliabilityCurve:
     """Reliability curve over given bins.
 
@@ -101,7 +101,7 @@ def reliability_curve(
     np.maximum.at(upper, index, p)
     price = np.bincount(index, p) / size
     pairs = np.unique(np.stack([index, events]), axis=1)
-    low, high = consistency_band(price, independent_outcomes(index, events, used.size))
+    low, high = consistency_band(price, independent_outcomes(index, events, cells=used.size))
     return ReliabilityCurve(
         bin=used,
         lower=lower,
@@ -116,17 +116,17 @@ def reliability_curve(
 
 
 def equal_width_curve(
-    p: FloatArray, y: FloatArray, events: IntArray, *, bins: int = ECE_BINS
+    p: FloatArray, y: FloatArray, *, events: IntArray, bins: int = ECE_BINS
 ) -> ReliabilityCurve:
     """Curve over bins of equal width; arguments as in `reliability_curve`."""
-    return reliability_curve(p, y, events, bin_of=equal_width_bins(p, bins=bins))
+    return reliability_curve(p, y, events=events, bin_of=equal_width_bins(p, bins=bins))
 
 
 def equal_mass_curve(
-    p: FloatArray, y: FloatArray, events: IntArray, *, bins: int = ECE_BINS
+    p: FloatArray, y: FloatArray, *, events: IntArray, bins: int = ECE_BINS
 ) -> ReliabilityCurve:
     """Curve over bins of about equal size; arguments as in `reliability_curve`."""
-    return reliability_curve(p, y, events, bin_of=equal_mass_bins(p, bins=bins))
+    return reliability_curve(p, y, events=events, bin_of=equal_mass_bins(p, bins=bins))
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,7 @@ class BinSums:
 
 
 def bin_sums(
-    p: FloatArray, y: FloatArray, bin_of: IntArray, *, weights: FloatArray | None = None
+    p: FloatArray, y: FloatArray, *, bin_of: IntArray, weights: FloatArray | None = None
 ) -> BinSums:
     """Weight, mean price and observed rate of each occupied bin."""
     w = np.ones_like(p) if weights is None else weights
@@ -217,8 +217,8 @@ def calibration_error(residuals: FloatArray, total: float, *, draws: NullDraws) 
 def ece_bias_corrected(
     p: FloatArray,
     y: FloatArray,
-    events: IntArray,
     *,
+    events: IntArray,
     rng: np.random.Generator,
     bins: int = ECE_BINS,
 ) -> CalibrationError:
@@ -257,13 +257,13 @@ class Murphy:
 
 
 def murphy(
-    p: FloatArray, y: FloatArray, bin_of: IntArray, *, weights: FloatArray | None = None
+    p: FloatArray, y: FloatArray, *, bin_of: IntArray, weights: FloatArray | None = None
 ) -> Murphy:
     """Decompose the Brier score over bins.
 
     Murphy, J. Appl. Meteorol. 12, 1973, doi:10.1175/1520-0450(1973)012<0595:ANVPOT>2.0.CO;2.
     """
-    sums = bin_sums(p, y, bin_of, weights=weights)
+    sums = bin_sums(p, y, bin_of=bin_of, weights=weights)
     base = _mean(y, weights)
     reliability = float(np.average((sums.price - sums.rate) ** 2, weights=sums.weight))
     resolution = float(np.average((sums.rate - base) ** 2, weights=sums.weight))

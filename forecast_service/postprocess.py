@@ -99,7 +99,7 @@ def finish(
     width = ordered @ (reference.high - reference.low)
     narrow, wide = width < kept.minimum - _TOUCHED, width > kept.maximum + _TOUCHED
     if narrow.any():
-        opened = _widen(ordered, reference, np.where(narrow, kept.minimum - width, 0.0))
+        opened = _widen(ordered, reference, deficit=np.where(narrow, kept.minimum - width, 0.0))
         ordered = np.where(narrow[:, :, None], opened, ordered)
     if wide.any():
         centre = (ordered @ reference.middle)[:, :, None]
@@ -110,7 +110,7 @@ def finish(
     return FinalBand(np.clip(ordered, 0.0, 1.0), counts)
 
 
-def _widen(ordered: FloatArray, reference: _Reference, deficit: FloatArray) -> FloatArray:
+def _widen(ordered: FloatArray, reference: _Reference, *, deficit: FloatArray) -> FloatArray:
     """Open bands [B, H, Q] by ``deficit`` [B, H] around the median, in the shape of a normal.
 
     What would fall below 0 or above 1 is given to the other side.

@@ -5,7 +5,7 @@ Every generator returns ``[N, length]`` float64 log-odds and draws from the Gene
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 from scipy import signal
@@ -15,34 +15,41 @@ from forecast_service.transform import FloatArray, expit, logit
 SCALE = 0.03
 """Standard deviation of a one-step logit innovation, near that of a 5-minute step."""
 
-Process = Callable[[np.random.Generator, int, int], FloatArray]
-"""(generator, number of series, length) → [N, length] float64 log-odds."""
+
+class Process(Protocol):
+    """A simulated process."""
+
+    def __call__(self, rng: np.random.Generator, *, series: int, length: int) -> FloatArray:
+        """``[series, length]`` float64 log-odds."""
+        ...
 
 
-def random_walk(rng: np.random.Generator, series: int, length: int) -> FloatArray:
+def random_walk(rng: np.random.Generator, *, series: int, length: int) -> FloatArray:
     """Gaussian random walk."""
     return np.cumsum(rng.normal(0.0, SCALE, (series, length)), axis=1)
 
 
-def noisy_walk(rng: np.random.Generator, series: int, length: int) -> FloatArray:
+def noisy_walk(rng: np.random.Generator, *, series: int, length: int) -> FloatArray:
     """Random walk seen through noise of twice its step (a bid-ask bounce): Q / R = 1 / 4."""
-    return random_walk(rng, series, length) + rng.normal(0.0, 2.0 * SCALE, (series, length))
+    return random_walk(rng, series=series, length=length) + rng.normal(
+        0.0, 2.0 * SCALE, (series, length)
+    )
 
 
-def mean_reverting(rng: np.random.Generator, series: int, length: int) -> FloatArray:
+def mean_reverting(rng: np.random.Generator, *, series: int, length: int) -> FloatArray:
     """Stationary AR(1) with coefficient 0.9."""
     phi, burn = 0.9, 100
     shocks = rng.normal(0.0, SCALE, (series, burn + length))
     return np.asarray(signal.lfilter([1.0], [1.0, -phi], shocks)[:, burn:])
 
 
-def jump_diffusion(rng: np.random.Generator, series: int, length: int) -> FloatArray:
+def jump_diffusion(rng: np.random.Generator, *, series: int, length: int) -> FloatArray:
     """Random walk with jumps: 2 % of steps add a normal jump of eight times the scale."""
     jumps = (rng.random((series, length)) < 0.02) * rng.normal(0.0, 8.0 * SCALE, (series, length))
     return np.cumsum(rng.normal(0.0, SCALE, (series, length)) + jumps, axis=1)
 
 
-def integrated_average(rng: np.random.Generator, series: int, length: int) -> FloatArray:
+def integrated_average(rng: np.random.Generator, *, series: int, length: int) -> FloatArray:
     """ARIMA(0,1,1) with smoothing weight α = 0.3: the process of exponential smoothing."""
     alpha = 0.3
     shocks = rng.normal(0.0, SCALE, (series, length))
@@ -51,7 +58,7 @@ def integrated_average(rng: np.random.Generator, series: int, length: int) -> Fl
     return np.cumsum(steps, axis=1)
 
 
-def ticking_walk(rng: np.random.Generator, series: int, length: int) -> FloatArray:
+def ticking_walk(rng: np.random.Generator, *, series: int, length: int) -> FloatArray:
     """Random walk of small steps rounded to cent prices: most steps are unchanged."""
     price = expit(np.cumsum(rng.normal(0.0, 0.01, (series, length)), axis=1))
     return logit(np.clip(np.round(price, 2), 0.01, 0.99))

@@ -127,7 +127,7 @@ def steps_ahead(context: Context, horizon_steps: int) -> FloatArray:
 
 
 def location_scale(
-    centre: FloatArray, variance: FloatArray, dof: FloatArray, *, levels: FloatArray
+    centre: FloatArray, variance: FloatArray, *, dof: FloatArray, levels: FloatArray
 ) -> FloatArray:
     """Quantiles of a Student t around a centre.
 

@@ -93,4 +93,4 @@ def band_of(
     ahead = steps_ahead(context, horizon_steps)
     variance = first[:, None] + (ahead - 1.0) * slope[:, None]
     dof = np.maximum(context.count - 1.0, 1.0)
-    return Band(location_scale(level, variance, dof, levels=levels), no_flags(context))
+    return Band(location_scale(level, variance, dof=dof, levels=levels), no_flags(context))

@@ -102,4 +102,4 @@ def band_of(fitted: KalmanFit, context: Context, *, horizon_steps: int, levels: 
     slope = held @ SHARES
     variance = fixed[:, None] + steps_ahead(context, horizon_steps) * slope[:, None]
     dof = np.maximum(context.count - 1.0, 1.0)
-    return Band(location_scale(level, variance, dof, levels=levels), no_flags(context))
+    return Band(location_scale(level, variance, dof=dof, levels=levels), no_flags(context))

@@ -62,7 +62,9 @@ def random_walk(context: Context, *, horizon_steps: int, levels: FloatArray) -> 
     """Normal random walk: the last value, with a variance that grows by σ² a step."""
     variance, effective = step_variance(context)
     ahead = steps_ahead(context, horizon_steps)
-    quantiles = location_scale(context.last, variance[:, None] * ahead, effective, levels=levels)
+    quantiles = location_scale(
+        context.last, variance[:, None] * ahead, dof=effective, levels=levels
+    )
     return Band(quantiles, no_flags(context))
 
 

@@ -86,8 +86,8 @@ def rolling_quantile(context: Context, *, horizon_steps: int, levels: FloatArray
     """Last value plus empirical quantiles of its increments over the same number of steps."""
     ahead = steps_ahead(context, horizon_steps)
     steps = ladder(int(ahead.max()))
-    scaled, usable = _scaled_quantiles(context, steps, levels)
-    quantiles = _at_steps(scaled, steps, ahead) * np.sqrt(ahead)[:, :, None]
+    scaled, usable = _scaled_quantiles(context, steps, levels=levels)
+    quantiles = _at_steps(scaled, steps, ahead=ahead) * np.sqrt(ahead)[:, :, None]
     needed = steps <= ahead[:, -1:]
     short = (needed & ~usable).any(axis=1) | (ahead[:, -1] > steps[usable.sum(axis=1) - 1])
     flags = np.where(short, int(BaselineFlag.SHORT_HISTORY), 0)
@@ -95,7 +95,7 @@ def rolling_quantile(context: Context, *, horizon_steps: int, levels: FloatArray
 
 
 def _scaled_quantiles(
-    context: Context, steps: NDArray[np.int64], levels: FloatArray
+    context: Context, steps: NDArray[np.int64], *, levels: FloatArray
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
     """[B, K, Q] quantiles of increments divided by √step, and [B, K] which were measured.
 
@@ -123,7 +123,7 @@ def _enough(moves: FloatArray, context: Context) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(moves).sum(axis=1) >= MIN_INCREMENTS)
 
 
-def _at_steps(scaled: FloatArray, steps: NDArray[np.int64], ahead: FloatArray) -> FloatArray:
+def _at_steps(scaled: FloatArray, steps: NDArray[np.int64], *, ahead: FloatArray) -> FloatArray:
     """Interpolate the ladder at the steps asked for, linearly in log h.
 
     Args:

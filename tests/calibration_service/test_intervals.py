@@ -89,11 +89,11 @@ def all_intervals(kind, events, count, seed=1):
     curve = mean * (1 - mean)
     parts = (y - mean, (y - mean) * x, curve, curve * x, curve * x * x)
     parts = EventScores(*(np.bincount(pair, part) for part in parts))
-    intercept, slope = logistic_intervals(fitted, parts, groups)
+    intercept, slope = logistic_intervals(fitted, parts, groups=groups)
     return {
-        "brier": positive_ratio(np.bincount(pair, brier_terms(p, y)), size, groups),
-        "log_loss": positive_ratio(np.bincount(pair, log_loss_terms(p, y)), size, groups),
-        "difference": signed_ratio(np.bincount(pair, difference_terms(p, y)), size, groups),
+        "brier": positive_ratio(np.bincount(pair, brier_terms(p, y)), size, groups=groups),
+        "log_loss": positive_ratio(np.bincount(pair, log_loss_terms(p, y)), size, groups=groups),
+        "difference": signed_ratio(np.bincount(pair, difference_terms(p, y)), size, groups=groups),
         "slope": slope,
         "intercept": intercept,
     }
@@ -146,16 +146,16 @@ def test_counting_snapshots_as_events_would_be_far_too_sure():
         EventGroups(np.zeros(p.size, dtype=int), 1),
         EventGroups(np.zeros(100, dtype=int), 1),
     )
-    naive = positive_ratio(brier_terms(p, y), np.ones_like(p), rows)
+    naive = positive_ratio(brier_terms(p, y), np.ones_like(p), groups=rows)
     honest = positive_ratio(
-        np.bincount(pair, brier_terms(p, y)), np.bincount(pair).astype(float), one
+        np.bincount(pair, brier_terms(p, y)), np.bincount(pair).astype(float), groups=one
     )
     assert (honest.hi - honest.lo)[0] > 1.5 * (naive.hi - naive.lo)[0]
 
 
 def test_one_event_gives_no_interval_and_a_perfect_score_gives_a_point():
     groups = EventGroups(np.array([0, 1, 1]), 2)
-    ends = positive_ratio(np.array([0.1, 0.0, 0.0]), np.ones(3), groups)
+    ends = positive_ratio(np.array([0.1, 0.0, 0.0]), np.ones(3), groups=groups)
     assert np.isnan(ends.lo[0])
     assert (ends.lo[1], ends.hi[1]) == (0.0, 0.0)
 
@@ -165,7 +165,7 @@ def test_the_bootstrap_agrees_with_the_closed_form(kind):
     p, y, event = SAMPLES[kind](np.random.default_rng(5), 300)
     sums = event_sums(np.stack([brier_terms(p, y), np.ones_like(p)], axis=1), event)
     got = ratio_interval(sums[:, 0], sums[:, 1], rng=np.random.default_rng(6), replicates=4_000)
-    closed = positive_ratio(sums[:, 0], sums[:, 1], EventGroups(np.zeros(300, dtype=int), 1))
+    closed = positive_ratio(sums[:, 0], sums[:, 1], groups=EventGroups(np.zeros(300, dtype=int), 1))
     width = closed.hi[0] - closed.lo[0]
     assert got.lo == pytest.approx(closed.lo[0], abs=0.1 * width)
     assert got.hi == pytest.approx(closed.hi[0], abs=0.1 * width)

@@ -73,7 +73,7 @@ def test_a_segment_is_scored_as_its_rows_alone_would_be(key, where):
     assert got["mean_price"] == pytest.approx(p.mean())
     assert got["brier"] == pytest.approx(scores.brier(p, y))
     assert got["log_loss"] == pytest.approx(scores.log_loss(p, y))
-    sums = scores.bin_sums(p, y, scores.equal_width_bins(p))
+    sums = scores.bin_sums(p, y, bin_of=scores.equal_width_bins(p))
     assert got["ece"] == pytest.approx(scores.ece(sums))
     fitted = fit_one(p, y)
     assert got["slope"] == pytest.approx(fitted.slope[0], abs=2e-3)

@@ -29,7 +29,7 @@ def sample(seed, n=300):
 def test_the_curve_does_not_depend_on_the_order_of_rows(curve_of, seed, shuffle):
     p, y, events = sample(seed)
     order = np.random.default_rng(shuffle).permutation(p.size)
-    one, other = curve_of(p, y, events), curve_of(p[order], y[order], events[order])
+    one, other = curve_of(p, y, events=events), curve_of(p[order], y[order], events=events[order])
     for name in ("bin", "size", "events", "lower", "upper"):
         assert (getattr(one, name) == getattr(other, name)).all()
     for name in ("price", "rate", "consistency_lo", "consistency_hi"):
@@ -38,7 +38,7 @@ def test_the_curve_does_not_depend_on_the_order_of_rows(curve_of, seed, shuffle)
 
 def test_bins_count_rows_and_distinct_events():
     curve = equal_width_curve(
-        np.array([0.1, 0.1, 0.15, 0.9]), np.array([1.0, 0, 0, 1]), np.array([0, 0, 1, 2])
+        np.array([0.1, 0.1, 0.15, 0.9]), np.array([1.0, 0, 0, 1]), events=np.array([0, 0, 1, 2])
     )
     assert curve.bin.tolist() == [1, 9]
     assert curve.size.tolist() == [3, 1]
@@ -48,8 +48,8 @@ def test_bins_count_rows_and_distinct_events():
 
 def test_rows_of_one_event_count_as_one_outcome():
     cell, event = np.zeros(8, dtype=int), np.repeat([0, 1], 4)
-    assert independent_outcomes(cell, event, 1).tolist() == [2.0]
-    assert independent_outcomes(cell, np.arange(8), 1).tolist() == [8.0]
+    assert independent_outcomes(cell, event, cells=1).tolist() == [2.0]
+    assert independent_outcomes(cell, np.arange(8), cells=1).tolist() == [8.0]
 
 
 @pytest.mark.parametrize(("price", "trials"), [(0.02, 40), (0.3, 15), (0.5, 200)])

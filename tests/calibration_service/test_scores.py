@@ -44,7 +44,7 @@ def test_a_wrong_certainty_costs_the_stated_clip():
 def test_expected_calibration_error_of_a_known_table():
     p = np.array([0.1, 0.1, 0.9, 0.9])
     y = np.array([1.0, 0.0, 1.0, 1.0])
-    sums = scores.bin_sums(p, y, scores.equal_width_bins(p))
+    sums = scores.bin_sums(p, y, bin_of=scores.equal_width_bins(p))
     assert scores.ece(sums) == pytest.approx(0.5 * 0.4 + 0.5 * 0.1)
     assert scores.max_calibration_error(sums) == pytest.approx(0.4)
 
@@ -66,7 +66,7 @@ def test_equal_mass_bins_never_split_a_price_and_follow_its_order(prices):
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12))
 def test_the_parts_of_murphy_add_up_to_the_brier_score(seed, bins):
     p, y, w = sample(seed, 60)
-    parts = scores.murphy(p, y, scores.equal_width_bins(p, bins=bins), weights=w)
+    parts = scores.murphy(p, y, bin_of=scores.equal_width_bins(p, bins=bins), weights=w)
     whole = parts.reliability - parts.resolution + parts.uncertainty + parts.within
     assert whole == pytest.approx(scores.brier(p, y, weights=w))
     assert parts.reliability >= 0
@@ -77,7 +77,7 @@ def test_nothing_is_left_within_a_bin_of_one_price():
     p, y, _ = sample(4)
     p = np.round(p, 1)
     bins = np.round(p * 10).astype(int)
-    assert scores.murphy(p, y, bins).within == pytest.approx(0.0, abs=1e-12)
+    assert scores.murphy(p, y, bin_of=bins).within == pytest.approx(0.0, abs=1e-12)
 
 
 def test_sharpness_is_the_variance_of_the_prices():
@@ -91,7 +91,7 @@ def corrected(replicates, n, prices):
     for _ in range(replicates):
         p = prices(rng, n)
         y = (rng.random(n) < p).astype(float)
-        found.append(scores.ece_bias_corrected(p, y, np.arange(n), rng=rng))
+        found.append(scores.ece_bias_corrected(p, y, events=np.arange(n), rng=rng))
     return found
 
 
@@ -123,7 +123,7 @@ def test_a_biased_source_lies_above_the_null():
     rng = np.random.default_rng(13)
     p = rng.uniform(0.3, 0.9, 400)
     y = (rng.random(400) < p - 0.2).astype(float)
-    found = scores.ece_bias_corrected(p, y, np.arange(400), rng=rng)
+    found = scores.ece_bias_corrected(p, y, events=np.arange(400), rng=rng)
     assert found.ece > found.null_hi
     assert found.bias_corrected == pytest.approx(0.2, abs=0.08)
 
@@ -132,8 +132,8 @@ def test_many_snapshots_of_few_events_widen_the_null():
     rng = np.random.default_rng(14)
     p = np.repeat(rng.uniform(0.2, 0.8, 20), 50)
     y = np.repeat((rng.random(20) < p[::50]).astype(float), 50)
-    as_events = scores.ece_bias_corrected(p, y, np.repeat(np.arange(20), 50), rng=rng)
-    as_rows = scores.ece_bias_corrected(p, y, np.arange(1000), rng=rng)
+    as_events = scores.ece_bias_corrected(p, y, events=np.repeat(np.arange(20), 50), rng=rng)
+    as_rows = scores.ece_bias_corrected(p, y, events=np.arange(1000), rng=rng)
     assert as_events.null_hi > 3 * as_rows.null_hi
 
 

@@ -17,7 +17,7 @@ LEVELS = np.array([0.1, 0.5, 0.9])
 
 def coverage(method, process, context, series):
     rng = np.random.default_rng(2026)
-    prices = expit(PROCESSES[process](rng, series, context + HORIZONS[-1]))
+    prices = expit(PROCESSES[process](rng, series=series, length=context + HORIZONS[-1]))
     inside = np.zeros(len(HORIZONS))
     for part in np.array_split(prices, max(1, series // 500)):
         band = forecast(method, part[:, :context], horizon_steps=HORIZONS[-1], levels=LEVELS)
