@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, write_deltalake
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake import Schema as DeltaSchema
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from market_data.errors import DuplicateKeys, LakeError, SchemaMismatch, UnknownTable
 from market_data.schemas import SCHEMA_VERSION, TABLES, Table
@@ -28,7 +28,7 @@ VOLATILE: dict[str, tuple[str, ...]] = {
 }
 """Columns that do not make a row different: when and in which file it was seen again."""
 
-_MERGE_ATTEMPTS = 5
+_MERGE_ATTEMPTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,9 @@ class Lake:
                 return UpsertResult(*counts, None if delta is None else int(delta.version()))
             try:
                 self._commit(spec, fresh, delta)
-            except CommitFailedError:
+            except DeltaError as error:
+                if not self._is_lost_race(table, delta, error):
+                    raise
                 continue
             return UpsertResult(*counts, self.version(table))
         raise LakeError(f"{table}: {_MERGE_ATTEMPTS} commits lost against other writers")
@@ -133,7 +135,7 @@ class Lake:
         counts = (rows.height, fresh.height - changed, changed, rows.height - fresh.height)
         if (delta is not None or rows.is_empty()) and fresh.is_empty() and stored == rows.height:
             return UpsertResult(*counts, None if delta is None else int(delta.version()))
-        self._write(spec, rows, mode="overwrite")
+        self._overwrite(spec, rows)
         return UpsertResult(*counts, self.version(table))
 
     def _open(self, table: str) -> DeltaTable | None:
@@ -141,6 +143,11 @@ class Lake:
             return DeltaTable(self.url(table), storage_options=self._options)
         except TableNotFoundError:
             return None
+
+    def _is_lost_race(self, table: str, delta: DeltaTable | None, error: DeltaError) -> bool:
+        """Whether another writer committed first, so that a fresh look may succeed."""
+        was_made_meanwhile = delta is None and self._open(table) is not None
+        return isinstance(error, CommitFailedError) or was_made_meanwhile
 
     def _unlike_stored(
         self, spec: Table, rows: pl.DataFrame, delta: DeltaTable | None, *, whole: bool = False
@@ -164,8 +171,7 @@ class Lake:
 
     def _commit(self, spec: Table, rows: pl.DataFrame, delta: DeltaTable | None) -> None:
         if delta is None:
-            self._write(spec, rows, mode="error")
-            return
+            delta = self._create(spec)
         on = [*spec.key, *spec.partition_by]
         predicate = " AND ".join(f"t.{column} = s.{column}" for column in on)
         if spec.partition_by:
@@ -179,11 +185,21 @@ class Lake:
             commit_properties=CommitProperties(max_commit_retries=0),
         ).when_matched_update_all().when_not_matched_insert_all().execute()
 
-    def _write(self, spec: Table, rows: pl.DataFrame, *, mode: Any) -> None:
+    def _create(self, spec: Table) -> DeltaTable:
+        """An empty table; of several writers that create it at once, all get the same one."""
+        return DeltaTable.create(
+            self.url(spec.name),
+            schema=DeltaSchema.from_arrow(spec.schema),
+            mode="ignore",
+            partition_by=list(spec.partition_by) or None,
+            storage_options=self._options,
+        )
+
+    def _overwrite(self, spec: Table, rows: pl.DataFrame) -> None:
         write_deltalake(
             self.url(spec.name),
             _arrow(spec, rows),
-            mode=mode,
+            mode="overwrite",
             partition_by=list(spec.partition_by) or None,
             storage_options=self._options,
         )

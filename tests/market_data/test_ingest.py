@@ -12,6 +12,7 @@ import pytest
 from market_data.errors import PagingLoop, VenueServerError
 from market_data.ingest import (
     MarketScope,
+    PriceScope,
     Stores,
     ingest_markets,
     ingest_open_interest,
@@ -159,3 +160,40 @@ async def test_bad_records_and_points_are_dead_letters_with_their_reason(
     reasons = set(stores.lake.read("dead_letter")["reason"])
     assert {"OUTCOMES_UNREADABLE", "PRICE_OUT_OF_RANGE", "UNKNOWN_CONDITION"} <= reasons
     assert stores.lake.read("raw_file").height >= 2
+
+
+class Interrupted(RuntimeError):
+    """Stands for a process that dies."""
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 7])
+async def test_an_interrupted_ingestion_continues_to_the_same_lake(
+    replay: RunningReplay,
+    make_stores: MakeStores,
+    ingest_all: Any,
+    rest_at: Any,
+    stop_after: int,
+) -> None:
+    calls = 0
+
+    def stop(_stage: str, _done: int, _total: int | None) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == stop_after:
+            raise Interrupted
+
+    stores, whole = make_stores("interrupted"), make_stores("whole")
+    scope = PriceScope(batch_size=20, flush_rows=500)
+
+    async def ingest() -> None:
+        async for rest in rest_at(replay.base_url):
+            await ingest_markets(rest, stores, progress=stop)
+            await ingest_open_interest(rest, stores, progress=stop)
+            await ingest_prices(rest, stores, scope=scope, progress=stop)
+
+    with pytest.raises(Interrupted):
+        await ingest()
+    await ingest_all(replay.base_url, stores)
+    await ingest_all(replay.base_url, whole)
+    for table, expected in contents(whole).items():
+        assert contents(stores)[table].equals(expected), table

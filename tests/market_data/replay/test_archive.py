@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from market_data.errors import ArchiveError
+from market_data.replay.__main__ import main
 from market_data.replay.archive import Archive, read_archive, write_archive
 
 
@@ -53,3 +54,12 @@ def test_a_missing_file_and_a_wrong_column_are_named(archive: Archive, tmp_path:
     (tmp_path / "prices.parquet").unlink()
     with pytest.raises(ArchiveError, match=r"prices\.parquet: missing"):
         read_archive(tmp_path)
+
+
+def test_the_command_writes_an_archive_that_can_be_read(tmp_path: Path) -> None:
+    options = ["--out", str(tmp_path), "--markets", "30", "--snapshots", "6", "--seed", "3"]
+    assert main([*options, "--as-of", "2026-11-20T00:00:00"]) == 0
+    archive = read_archive(tmp_path)
+    assert len(archive.markets) == 30
+    assert archive.as_of.isoformat() == "2026-11-20T00:00:00+00:00"
+    assert main([*options, "--as-of", "today"]) == 2
