@@ -5,7 +5,7 @@ rows of its market, and on rows of the same instant for the event columns. A mis
 missing and sets a bit of ``impute_flags``; nothing becomes 0 silently.
 
 ======================  ===================================================================
-column                  definition (z is the log-odds of p_yes, r its one-step return)
+column                  definition (z: log-odds of p_yes in [0.001, 0.999], r: its one-step return)
 ======================  ===================================================================
 logit_return_k          z minus z k steps ago
 rolling_std_n           sample standard deviation of the last n returns r, all n present

@@ -141,3 +141,9 @@ def test_a_long_gap_is_flagged():
     torn = pl.concat([frame.head(5), frame.tail(5)])
     flags = features(torn)["impute_flags"] & int(Impute.LONG_GAP)
     assert (flags > 0).to_list() == [i == 5 for i in range(10)]
+
+
+def test_no_snapshots_give_an_empty_table():
+    got = features(snapshots().clear())
+    assert got.schema == schema_of(FEATURE_FRAME)
+    assert got.height == 0

@@ -1,5 +1,6 @@
 """The scoreboard carries the finest segment that has enough events, and says which."""
 
+import time
 from datetime import UTC, datetime
 
 import polars as pl
@@ -112,3 +113,16 @@ def test_a_market_without_a_price_is_listed_with_none():
     assert rows["p_yes"].to_list() == [0.4, None]
     assert rows["liquidity_bucket"].to_list() == ["LOW", "UNSPECIFIED"]
     assert rows["trust"].null_count() == 2
+
+
+def test_100_000_markets_take_well_under_a_second():
+    markets = [f"polymarket:{i}" for i in range(100_000)]
+    latest = pl.concat([filled(MARKET_SNAPSHOT, [snapshot("x", 0.4)])] * len(markets))
+    latest = latest.with_columns(pl.Series("market_id", markets))
+    listed, measured = registry(*markets), metrics(fine=60, pool=900)
+    trust, started = empty_frame(TRUST_SCORE), time.perf_counter()
+    rows = build_scoreboard(
+        listed, latest=latest, trust=trust, metrics=measured, window="90d", as_of=AS_OF
+    )
+    assert time.perf_counter() - started < 1.0
+    assert rows.height == len(markets)

@@ -129,3 +129,9 @@ def test_refuses_weights_that_are_no_weights(weights):
 def test_refuses_priors_outside_the_unit_interval():
     with pytest.raises(ValueError, match="trust priors"):
         TrustPolicy(priors=Components(2.0, 0.5, 0.5, 0.5))
+
+
+def test_no_snapshots_give_an_empty_table():
+    rows = build_trust(market().clear())
+    assert rows.schema == schema_of(TRUST_SCORE)
+    assert rows.height == 0
