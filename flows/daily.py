@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -17,13 +18,17 @@ from prefect.context import FlowRunContext
 from prefect.tasks import Task
 
 from flows import artifacts, settings, stages
-from flows.runs import Run, StageCount
+from flows.runs import Run, StageCount, window_length
 from flows.settings import FlowSettings
 from market_data.intake import Progress
 from market_data.lake import Lake
 
-VENUE_RETRIES = {"retries": 3, "retry_delay_seconds": [2, 10, 30], "cache_policy": NO_CACHE}
-TABLE_RETRIES = {"retries": 1, "retry_delay_seconds": [1], "cache_policy": NO_CACHE}
+VENUE_RETRIES: dict[str, Any] = {
+    "retries": 3,
+    "retry_delay_seconds": [2, 10, 30],
+    "cache_policy": NO_CACHE,
+}
+TABLE_RETRIES: dict[str, Any] = {"retries": 1, "retry_delay_seconds": [1], "cache_policy": NO_CACHE}
 """Committed tables are the only memory of a run: Prefect keeps no result of a stage."""
 
 ingest_markets = task(stages.markets, name="markets", **VENUE_RETRIES)
@@ -99,7 +104,7 @@ def begin(
     """The run of a pipeline over the longest configured window before ``as_of``."""
     chosen = flow_settings or settings.load()
     until = as_of or datetime.now(UTC)
-    longest = max(stages.window_length(window) for window in chosen.windows)
+    longest = max(window_length(window) for window in chosen.windows)
     return Run(
         pipeline=pipeline,
         lake=Lake(chosen.lake),

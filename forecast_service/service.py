@@ -10,7 +10,7 @@ from forecast_service import wire
 from forecast_service.catalog import CATALOG
 from forecast_service.forecaster import Forecaster
 from marketcal import status
-from marketcal.errors import InvalidArgument, InvalidPageToken, MarketcalError, MethodNotImplemented
+from marketcal.errors import InvalidArgument, InvalidPageToken, MarketcalError
 from marketcal.v1 import forecast_pb2 as pb
 from marketcal.v1 import forecast_pb2_grpc
 
@@ -69,19 +69,6 @@ class ForecastService(forecast_pb2_grpc.ForecastServiceServicer):
         return pb.ListModelsResponse(
             models=models, next_page_token=names[end] if end < len(names) else ""
         )
-
-    async def GetModel(self, request: Any, call: Budget) -> Any:
-        """Not yet."""
-        raise MethodNotImplemented("GetModel is not implemented yet")
-
-    async def CompareForecasts(self, request: Any, call: Budget) -> Any:
-        """Not yet."""
-        raise MethodNotImplemented("CompareForecasts is not implemented yet")
-
-    async def WatchForecast(self, request: Any, call: Budget) -> Any:
-        """Not yet."""
-        raise MethodNotImplemented("WatchForecast is not implemented yet")
-        yield  # makes it a stream
 
     async def _answer(self, request: pb.ForecastRequest, budget: float) -> pb.ForecastResponse:
         began = self._clock()

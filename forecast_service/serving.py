@@ -72,7 +72,7 @@ def application(settings: ForecastSettings) -> Any:
     """The Serve application as a bound deployment."""
     from ray import serve
 
-    deployment = serve.deployment(
+    deployment: Any = serve.deployment(
         BaselinesDeployment,
         name=DEPLOYMENT,
         ray_actor_options={"num_cpus": settings.replica_cpus},

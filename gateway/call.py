@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 from google.protobuf.message import Message
@@ -77,15 +77,8 @@ class Call:
         return self.deadline_at - self.clock()
 
 
-class Admission(Protocol):
-    """A check that needs no request: it runs before the request is parsed."""
+Admission = Callable[[Call], None]
+"""A rule that needs no request: it runs before the request is parsed, and raises to refuse."""
 
-    def __call__(self, call: Call) -> None:
-        """Raises MarketcalError to refuse the call."""
-
-
-class Check(Protocol):
-    """A check of the parsed request."""
-
-    def __call__(self, call: Call, request: Any) -> None:
-        """Raises MarketcalError to refuse the call."""
+Check = Callable[[Call, Any], None]
+"""A rule of the parsed request; it raises to refuse."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
@@ -51,13 +53,13 @@ def infrastructure_method(name: str, request_type: str) -> Method:
 
 
 def _read(method: MethodDescriptor) -> Method:
-    options = method.GetOptions()
+    options: Any = method.GetOptions().Extensions
     name = f"/{method.containing_service.full_name}/{method.name}"
-    scope = options.Extensions[options_pb2.scope]
+    scope = options[options_pb2.scope]
     if not scope:
         raise ValueError(f"{name} has no (marketcal.v1.scope)")
-    cost = options.Extensions[options_pb2.cost]
-    deadline = options.Extensions[options_pb2.max_deadline]
+    cost = options[options_pb2.cost]
+    deadline = options[options_pb2.max_deadline]
     return Method(
         name=name,
         scope=scope,
@@ -75,7 +77,8 @@ def _largest_cost(method: MethodDescriptor, per_item_of: str, fixed: int) -> int
     field = method.input_type.fields_by_name.get(per_item_of)
     if field is None or not field.is_repeated:
         raise ValueError(f"{method.full_name}: its cost names {per_item_of!r}, no repeated field")
-    rules = field.GetOptions().Extensions[validate_pb2.field]
+    options: Any = field.GetOptions().Extensions
+    rules = options[validate_pb2.field]
     if not rules.repeated.HasField("max_items"):
         raise ValueError(f"{method.full_name}: {per_item_of} has a cost per item and no max_items")
     return int(rules.repeated.max_items)

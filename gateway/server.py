@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 import grpc
@@ -16,6 +15,7 @@ from gateway.call import Method
 from gateway.contract import infrastructure_method
 from gateway.pipeline import Pipeline
 from gateway.settings import GatewaySettings
+from marketcal.errors import MethodNotImplemented
 
 HEALTH = "grpc.health.v1.Health"
 REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
@@ -40,7 +40,7 @@ class Registrar:
     ) -> None:
         """Called by generated code."""
         self.handlers[service] = {
-            name: self._pipeline.wrap(self._method(service, name), handler)
+            name: self._pipeline.wrap(self._method(service, name), _implemented(name, handler))
             for name, handler in handlers.items()
         }
 
@@ -52,6 +52,23 @@ class Registrar:
         if service in _REQUEST_OF:
             return infrastructure_method(full_name, _REQUEST_OF[service])
         return self._methods[full_name]
+
+
+def _implemented(name: str, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
+    """The handler, or a refusal where only the generated base class has the method."""
+    behaviour = handler.unary_unary or handler.unary_stream or handler.stream_stream
+    if not str(behaviour.__module__).startswith("marketcal.v1."):
+        return handler
+
+    async def refuse(_request: Any, _call: Any) -> Any:
+        raise MethodNotImplemented(f"{name} is in the contract and not yet in this server")
+
+    async def refuse_stream(request: Any, call: Any) -> AsyncIterator[Any]:
+        yield await refuse(request, call)
+
+    if handler.response_streaming:
+        return grpc.unary_stream_rpc_method_handler(refuse_stream)
+    return grpc.unary_unary_rpc_method_handler(refuse)
 
 
 class Gateway:
@@ -124,9 +141,3 @@ def _options(settings: GatewaySettings) -> list[tuple[str, int]]:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ]
-
-
-async def run_until(stop: asyncio.Event, gateway: Gateway) -> None:
-    """Serves until ``stop`` is set, then drains."""
-    await stop.wait()
-    await gateway.drain()

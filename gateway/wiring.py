@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +15,9 @@ from pathlib import Path
 import sqlalchemy as sa
 from google.protobuf.message import Message
 
+from calibration_service.market_service import MarketService
+from calibration_service.publication import Publication
+from calibration_service.scoreboard_service import ScoreboardService
 from forecast_service.forecaster import Forecaster
 from forecast_service.service import ForecastService
 from gateway.contract import read_methods
@@ -24,10 +30,18 @@ from gateway.interceptors.telemetry import Telemetry
 from gateway.interceptors.validation import check_rules, invalid, violations
 from gateway.keys import KeyRing, KeyStore
 from gateway.pipeline import Pipeline, Sizes
+from gateway.ray_link import keep_connected
 from gateway.server import Gateway
 from gateway.settings import Settings
+from market_data.lake import Lake
 from marketcal.errors import InvalidArgument
-from marketcal.v1 import forecast_pb2_grpc
+from marketcal.v1 import (
+    alert_pb2_grpc,
+    forecast_pb2_grpc,
+    legacy_pb2_grpc,
+    market_pb2_grpc,
+    scoreboard_pb2_grpc,
+)
 
 _LOG = logging.getLogger("gateway")
 
@@ -53,22 +67,95 @@ def broken_rules(message: Message) -> InvalidArgument | None:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a running gateway is made of; tests hold it to reach inside."""
+    """What a gateway is made of.
 
+    Attributes:
+        gateway: the server.
+        forecaster: decides where forecasts are made.
+        publication: what reads are answered from.
+        keys: the stored keys; ring: the same in memory.
+    """
+
+    settings: Settings
     gateway: Gateway
     forecaster: Forecaster
-    ring: KeyRing
+    publication: Publication
     keys: KeyStore
+    ring: KeyRing
 
 
-def build(settings: Settings, keys: KeyStore, clock: Callable[[], float] = time.monotonic) -> Parts:
+def build(settings: Settings, clock: Callable[[], float] = time.monotonic) -> Parts:
     """The gateway with its services, not yet started; must run on the event loop."""
+    keys = open_keys(settings.control.url)
     ring = KeyRing(utc_now)
     ring.replace(keys.rows())
+    forecaster = Forecaster(settings.forecast, clock)
+    publication = Publication(Lake(settings.flows.lake))
+    forecasts = ForecastService(
+        forecaster, broken_rules, default_model=settings.forecast.default_model, clock=clock
+    )
+    gateway = Gateway(
+        settings.gateway,
+        _pipeline(settings, ring, clock),
+        read_methods(),
+        [
+            (forecast_pb2_grpc.add_ForecastServiceServicer_to_server, forecasts),
+            (
+                scoreboard_pb2_grpc.add_ScoreboardServiceServicer_to_server,
+                ScoreboardService(publication),
+            ),
+            (market_pb2_grpc.add_MarketServiceServicer_to_server, MarketService(publication)),
+            (
+                alert_pb2_grpc.add_AlertServiceServicer_to_server,
+                alert_pb2_grpc.AlertServiceServicer(),
+            ),
+            (
+                legacy_pb2_grpc.add_CompatServiceServicer_to_server,
+                legacy_pb2_grpc.CompatServiceServicer(),
+            ),
+        ],
+    )
+    return Parts(settings, gateway, forecaster, publication, keys, ring)
+
+
+@contextlib.asynccontextmanager
+async def running(parts: Parts) -> AsyncIterator[int]:
+    """Serves while the body runs, then drains; yields the port.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    port = await parts.gateway.start()
+    settings = parts.settings
+    beside = [
+        asyncio.create_task(_refresh(parts)),
+        asyncio.create_task(keep_connected(settings.forecast, parts.forecaster)),
+    ]
+    try:
+        yield port
+    finally:
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
+        await parts.gateway.drain()
+
+
+async def serve(settings: Settings, announce: Callable[[int], None]) -> None:
+    """Serves until SIGTERM or SIGINT, then drains."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(build(settings)) as port:
+        announce(port)
+        await stop.wait()
+
+
+def _pipeline(settings: Settings, ring: KeyRing, clock: Callable[[], float]) -> Pipeline:
     authentication = Authentication(
         ring, Limiter(clock), anonymous_role=settings.gateway.anonymous_role
     )
-    pipeline = Pipeline(
+    return Pipeline(
         telemetry=Telemetry(),
         admissions=(authentication, require_scope),
         checks=(RateLimit(Limiter(clock)), check_rules),
@@ -76,14 +163,20 @@ def build(settings: Settings, keys: KeyStore, clock: Callable[[], float] = time.
         sizes=Sizes(settings.gateway.max_request_bytes, settings.gateway.max_response_bytes),
         clock=clock,
     )
-    forecaster = Forecaster(settings.forecast, clock)
-    forecasts = ForecastService(
-        forecaster, broken_rules, default_model=settings.forecast.default_model, clock=clock
-    )
-    gateway = Gateway(
-        settings.gateway,
-        pipeline,
-        read_methods(),
-        [(forecast_pb2_grpc.add_ForecastServiceServicer_to_server, forecasts)],
-    )
-    return Parts(gateway, forecaster, ring, keys)
+
+
+async def _refresh(parts: Parts) -> None:
+    """Takes over changed keys and newer publications, and says over health what is ready."""
+    ready: bool | None = None
+    while True:
+        try:
+            parts.ring.replace(await asyncio.to_thread(parts.keys.rows))
+            await asyncio.to_thread(parts.publication.refresh)
+        except Exception:  # noqa: BLE001 - a background edge: what was there goes on being served
+            _LOG.exception("cannot refresh; serving what was there before")
+        if parts.publication.ready is not ready:
+            ready = parts.publication.ready
+            for service in parts.gateway.services:
+                needs_tables = service.endswith((".ScoreboardService", ".MarketService"))
+                await parts.gateway.set_serving(service, serving=ready or not needs_tables)
+        await asyncio.sleep(parts.settings.gateway.refresh_seconds)

@@ -1,0 +1,114 @@
+"""MarketService: one short method per RPC."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from calibration_service import pages, wire
+from calibration_service.publication import Publication
+from calibration_service.scoreboard_service import board_of
+from calibration_service.tables import Row, Tables
+from marketcal.errors import MarketNotFound
+from marketcal.v1 import market_pb2 as pb
+from marketcal.v1 import market_pb2_grpc
+
+MAX_POINTS = 10_000
+
+
+class MarketService(market_pb2_grpc.MarketServiceServicer):
+    """Markets as the venues describe them, with prices and scores."""
+
+    def __init__(self, publication: Publication) -> None:
+        self._publication = publication
+
+    async def ListMarkets(
+        self, request: pb.ListMarketsRequest, call: Any
+    ) -> pb.ListMarketsResponse:
+        """Markets by id, filtered and paged."""
+        tables = self._publication.current()
+        matching = _matching(tables.markets, request)
+        query = [request.platform, request.category, request.status, request.event_id,
+                 request.query]  # fmt: skip
+        after = pages.read_token(request.page_token, query, length=1)
+        rest = matching if after is None else matching.filter(pl.col("market_id") > after[0])
+        size = pages.size_of(request.page_size)
+        page = rest.head(size)
+        more = rest.height > size
+        return pb.ListMarketsResponse(
+            markets=[wire.market(row) for row in page.iter_rows(named=True)],
+            next_page_token=pages.write_token(query, [page["market_id"][-1]]) if more else "",
+            total_size=matching.height,
+        )
+
+    async def GetMarket(self, request: pb.GetMarketRequest, call: Any) -> pb.GetMarketResponse:
+        """One market."""
+        row = _known(self._publication.current(), request.market_id)
+        return pb.GetMarketResponse(market=wire.market(row))
+
+    async def GetMarketMetrics(
+        self, request: pb.GetMarketMetricsRequest, call: Any
+    ) -> pb.GetMarketMetricsResponse:
+        """Trust of a market and the scores of its segment."""
+        tables = self._publication.current()
+        row = board_of(tables, request.window).row(request.market_id)
+        if row is None:
+            raise _not_found(request.market_id)
+        return pb.GetMarketMetricsResponse(score=wire.score(row))
+
+    async def GetPriceHistory(
+        self, request: pb.GetPriceHistoryRequest, call: Any
+    ) -> pb.GetPriceHistoryResponse:
+        """Recorded prices, oldest first."""
+        tables = self._publication.current()
+        _known(tables, request.market_id)
+        start = wire.micros(request.start_time) if request.HasField("start_time") else None
+        end = wire.micros(request.end_time) if request.HasField("end_time") else None
+        query = [request.market_id, start, end]
+        after = pages.read_token(request.page_token, query, length=1)
+        first = start if after is None else int(after[0]) + 1
+        prices = tables.prices
+        found = prices.between(request.market_id, first, end)
+        size = pages.size_of(request.page_size, default=1000, most=MAX_POINTS)
+        shown = slice(found.start, min(found.start + size, found.stop))
+        columns = (prices.ts, prices.p_yes, prices.bid, prices.ask)
+        points = zip(*(column[shown].tolist() for column in columns), strict=True)
+        more = found.stop > shown.stop
+        return pb.GetPriceHistoryResponse(
+            points=[wire.price(*point) for point in points],
+            next_page_token=pages.write_token(query, [int(prices.ts[shown.stop - 1])])
+            if more
+            else "",
+        )
+
+
+def _known(tables: Tables, market_id: str) -> Row:
+    row = tables.market(market_id)
+    if row is None:
+        raise _not_found(market_id)
+    return row
+
+
+def _not_found(market_id: str) -> MarketNotFound:
+    return MarketNotFound(
+        f"there is no market {market_id[:128]}", resource=("marketcal.v1.Market", market_id)
+    )
+
+
+def _matching(rows: pl.DataFrame, request: pb.ListMarketsRequest) -> pl.DataFrame:
+    wanted: list[pl.Expr] = []
+    for column, text in (
+        ("platform", request.platform),
+        ("category", request.category),
+        ("event_id", request.event_id),
+    ):
+        if text:
+            wanted.append(pl.col(column) == text)
+    if request.HasField("status"):
+        wanted.append(pl.col("status") == wire.STATUS_NAME[request.status])
+    if request.query:
+        wanted.append(
+            pl.col("question").str.to_lowercase().str.contains(request.query.lower(), literal=True)
+        )
+    return rows.filter(*wanted) if wanted else rows

@@ -1,0 +1,113 @@
+"""ScoreboardService: one short method per RPC."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from calibration_service import pages, wire
+from calibration_service.publication import Publication
+from calibration_service.segments import ANY, segment_key
+from calibration_service.tables import Board, Tables
+from marketcal.errors import InvalidArgument, SegmentNotFound
+from marketcal.v1 import scoreboard_pb2 as pb
+from marketcal.v1 import scoreboard_pb2_grpc
+
+OVERALL = segment_key(ANY, ANY, ANY)
+
+
+class ScoreboardService(scoreboard_pb2_grpc.ScoreboardServiceServicer):
+    """How far prices can be trusted, from resolved history."""
+
+    def __init__(self, publication: Publication) -> None:
+        self._publication = publication
+
+    async def ListScores(self, request: pb.ListScoresRequest, call: Any) -> pb.ListScoresResponse:
+        """Markets with trust and scores, filtered, ordered, paged."""
+        tables = self._publication.current()
+        rows = board_of(tables, request.window).ordered(wire.ORDER_NAME[request.order_by])
+        matching = _matching(rows, request)
+        query = [request.window, request.platform, request.category, request.tag,
+                 request.liquidity_bucket, request.tte_bucket, request.min_trust_score,
+                 request.order_by]  # fmt: skip
+        after = pages.read_token(request.page_token, query, length=1)
+        size = pages.size_of(request.page_size)
+        page = _after(matching, rows, after).head(size + 1)
+        shown = page.head(size)
+        more = page.height > size
+        return pb.ListScoresResponse(
+            scores=[wire.score(row) for row in shown.iter_rows(named=True)],
+            next_page_token=pages.write_token(query, [shown["market_id"][-1]]) if more else "",
+            total_size=matching.height,
+        )
+
+    async def GetReliability(
+        self, request: pb.GetReliabilityRequest, call: Any
+    ) -> pb.GetReliabilityResponse:
+        """The curve of a segment."""
+        tables = self._publication.current()
+        key = (request.window or wire.DEFAULT_WINDOW, wire.key_of(request.segment))
+        board_of(tables, request.window)
+        if key not in tables.metrics:
+            raise SegmentNotFound(
+                f"no resolved market of the segment {key[1]} in {key[0]}",
+                resource=("marketcal.v1.Segment", key[1]),
+            )
+        return pb.GetReliabilityResponse(
+            bins=[wire.bin_of(row) for row in tables.curves.get(key, ())],
+            scores=wire.scores(tables.metrics[key]),
+            as_of_time=wire.timestamp(tables.as_of),
+        )
+
+    async def GetCalibrationQuality(
+        self, request: pb.GetCalibrationQualityRequest, call: Any
+    ) -> pb.GetCalibrationQualityResponse:
+        """All segments of a window."""
+        tables = self._publication.current()
+        board_of(tables, request.window)
+        window = request.window or wire.DEFAULT_WINDOW
+        found = [row for (of, _), row in tables.metrics.items() if of == window]
+        overall = tables.metrics.get((window, OVERALL))
+        return pb.GetCalibrationQualityResponse(
+            overall=wire.scores(overall) if overall else None,
+            segments=[wire.scores(row) for row in found if row["segment_key"] != OVERALL],
+            as_of_time=wire.timestamp(tables.as_of),
+        )
+
+
+def board_of(tables: Tables, window: str) -> Board:
+    """The scoreboard of a window.
+
+    Raises:
+        InvalidArgument: the window is not computed.
+    """
+    board = tables.boards.get(window or wire.DEFAULT_WINDOW)
+    if board is None:
+        known = ", ".join(sorted(tables.boards, key=lambda name: int(name[:-1])))
+        raise InvalidArgument.of("window", f"must be one of those that are computed: {known}")
+    return board
+
+
+def _matching(rows: pl.DataFrame, request: pb.ListScoresRequest) -> pl.DataFrame:
+    wanted: list[pl.Expr] = []
+    for column, text in (("platform", request.platform), ("category", request.category)):
+        if text:
+            wanted.append(pl.col(column) == text)
+    if request.tag:
+        wanted.append(pl.col("tags").list.contains(request.tag))
+    if request.HasField("liquidity_bucket"):
+        wanted.append(pl.col("liquidity_bucket") == wire.LIQUIDITY_NAME[request.liquidity_bucket])
+    if request.HasField("tte_bucket"):
+        wanted.append(pl.col("tte_bucket") == wire.TTE_NAME[request.tte_bucket])
+    if request.min_trust_score > 0:
+        wanted.append(pl.col("trust") >= request.min_trust_score)
+    return rows.filter(*wanted) if wanted else rows
+
+
+def _after(matching: pl.DataFrame, rows: pl.DataFrame, after: list[Any] | None) -> pl.DataFrame:
+    """The rows behind the last one sent; all of them when that market has left the board."""
+    if after is None:
+        return matching
+    place = rows.filter(pl.col("market_id") == after[0])["_place"]
+    return matching if place.is_empty() else matching.filter(pl.col("_place") > place[0])

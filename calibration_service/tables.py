@@ -1,0 +1,199 @@
+"""Published tables in memory: what reads are answered from.
+
+A `Tables` value is built once from the lake and never changes; a newer one replaces it whole, so a
+reader sees one publication or the next, never half of each. The scoreboard is the last table that
+a run writes: its version says that there is something new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from market_data.lake import Lake
+
+Row = dict[str, Any]
+
+_ORDERS: dict[str, tuple[str, bool]] = {
+    "trust_desc": ("trust", True),
+    "trust_asc": ("trust", False),
+    "market_id": ("market_id", False),
+    "brier_asc": ("brier", False),
+}
+ORDERS = tuple(_ORDERS)
+"""Orders of a scoreboard."""
+
+_MARKET_COLUMNS = (
+    "market_id", "event_id", "platform", "slug", "question", "outcomes", "category", "tags",
+    "neg_risk", "status", "created_at", "end_at", "resolved_at", "volume_total",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Board:
+    """The scoreboard of one window.
+
+    Attributes:
+        frame: rows of ``scoreboard``.
+    """
+
+    frame: pl.DataFrame
+
+    def ordered(self, order: str) -> pl.DataFrame:
+        """The rows in an order of `ORDERS`, ties by market; what is unknown comes last."""
+        return self._orders[order]
+
+    @cached_property
+    def _orders(self) -> Mapping[str, pl.DataFrame]:
+        return {
+            name: self.frame.sort(
+                column, "market_id", descending=[descending, False], nulls_last=True
+            ).with_columns(_place=pl.int_range(pl.len()))
+            for name, (column, descending) in _ORDERS.items()
+        }
+
+    @cached_property
+    def places(self) -> Mapping[str, int]:
+        """Row of each market."""
+        return {market: i for i, market in enumerate(self.frame["market_id"].to_list())}
+
+    def row(self, market_id: str) -> Row | None:
+        """The row of a market; None when it is not on the board."""
+        place = self.places.get(market_id)
+        return None if place is None else self.frame.row(place, named=True)
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Recorded prices, packed by market and time.
+
+    Attributes:
+        start: first position of each market.
+        ts: [N] int64, UTC microseconds.
+        p_yes: [N] float64 in [0, 1]; bid, ask likewise, NaN where unknown.
+    """
+
+    start: Mapping[str, tuple[int, int]]
+    ts: NDArray[np.int64]
+    p_yes: NDArray[np.float64]
+    bid: NDArray[np.float64]
+    ask: NDArray[np.float64]
+
+    def between(self, market_id: str, start: int | None, end: int | None) -> slice:
+        """Positions of a market's prices in [start, end), UTC microseconds."""
+        first, last = self.start.get(market_id, (0, 0))
+        times = self.ts[first:last]
+        low = 0 if start is None else int(np.searchsorted(times, start, side="left"))
+        high = times.size if end is None else int(np.searchsorted(times, end, side="left"))
+        return slice(first + low, first + max(low, high))
+
+
+@dataclass(frozen=True)
+class Tables:
+    """One publication.
+
+    Attributes:
+        version: version of the scoreboard table.
+        as_of: until when data was seen.
+        markets: registry rows with label, last price and buckets, by market.
+        boards: scoreboards by window.
+        metrics: rows of ``calibration_metrics`` by (window, segment key).
+        curves: rows of ``reliability_curve`` by (window, segment key), by bin.
+        prices: recorded prices.
+    """
+
+    version: int
+    as_of: datetime
+    markets: pl.DataFrame
+    boards: Mapping[str, Board]
+    metrics: Mapping[tuple[str, str], Row]
+    curves: Mapping[tuple[str, str], list[Row]]
+    prices: Prices
+
+    @cached_property
+    def market_places(self) -> Mapping[str, int]:
+        """Row of each market in ``markets``."""
+        return {market: i for i, market in enumerate(self.markets["market_id"].to_list())}
+
+    def market(self, market_id: str) -> Row | None:
+        """The row of a market; None when it is not known."""
+        place = self.market_places.get(market_id)
+        return None if place is None else self.markets.row(place, named=True)
+
+
+def load(lake: Lake) -> Tables | None:
+    """The publication in the lake; None while there is none."""
+    version = lake.version("scoreboard")
+    board = lake.read("scoreboard")
+    if version is None or board.is_empty():
+        return None
+    as_of: datetime = board["as_of"].max()  # type: ignore[assignment]
+    boards = {
+        str(window): Board(rows.sort("market_id"))
+        for (window,), rows in board.partition_by("window", as_dict=True).items()
+    }
+    published = pl.col("as_of") == as_of
+    metrics = lake.read("calibration_metrics", published)
+    curves = lake.read("reliability_curve", published)
+    tables = Tables(
+        version=version,
+        as_of=as_of,
+        markets=_markets(lake, board),
+        boards=boards,
+        metrics={(row["window"], row["segment_key"]): row for row in metrics.iter_rows(named=True)},
+        curves={
+            (str(window), str(key)): rows.sort("bin").to_dicts()
+            for (window, key), rows in curves.partition_by(
+                "window", "segment_key", as_dict=True
+            ).items()
+        },
+        prices=_prices(lake),
+    )
+    warm(tables)
+    return tables
+
+
+def warm(tables: Tables) -> None:
+    """Builds what is built on first use, so that no reader waits for it."""
+    _ = tables.market_places
+    for board in tables.boards.values():
+        _ = board.places
+        board.ordered(ORDERS[0])
+
+
+def _markets(lake: Lake, board: pl.DataFrame) -> pl.DataFrame:
+    prices = board.unique("market_id").select(
+        "market_id", "p_yes", "price_ts", "liquidity_bucket", "tte_bucket",
+        "calibrated_probability", "calibrated_lo", "calibrated_hi",
+    )  # fmt: skip
+    labels = lake.read("label_status", columns=("market_id", "label", "winner", "reason"))
+    registry = lake.read("market_registry", columns=_MARKET_COLUMNS)
+    return (
+        registry.join(labels, on="market_id", how="left")
+        .join(prices, on="market_id", how="left")
+        .sort("market_id")
+    )
+
+
+def _prices(lake: Lake) -> Prices:
+    columns = ("market_id", "ts", "p_yes", "bid", "ask")
+    rows = lake.read("market_snapshot", pl.col("p_yes").is_not_null(), columns=columns)
+    rows = rows.sort("market_id", "ts")
+    runs = rows.select(pl.col("market_id").rle().alias("run")).unnest("run")
+    ends = runs["len"].cum_sum().to_list()
+    starts = [0, *ends[:-1]]
+    spans = zip(runs["value"].to_list(), starts, ends, strict=True)
+    return Prices(
+        start={market: (start, end) for market, start, end in spans},
+        ts=rows["ts"].dt.epoch("us").to_numpy(),
+        p_yes=rows["p_yes"].to_numpy(),
+        bid=rows["bid"].fill_null(float("nan")).to_numpy(),
+        ask=rows["ask"].fill_null(float("nan")).to_numpy(),
+    )

@@ -1,0 +1,189 @@
+"""Rows of the published tables as protobuf messages; nothing else here knows both."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from calibration_service.segments import ANY, segment_key
+from calibration_service.tables import Row
+from marketcal.v1 import market_pb2, scoreboard_pb2, segments_pb2
+
+_LIQUIDITY = {
+    name.removeprefix("LIQUIDITY_BUCKET_"): number
+    for name, number in segments_pb2.LiquidityBucket.items()
+}
+_TTE = {name.removeprefix("TTE_BUCKET_"): number for name, number in segments_pb2.TteBucket.items()}
+_STATUS = {
+    name.removeprefix("MARKET_STATUS_"): number for name, number in market_pb2.MarketStatus.items()
+}
+LIQUIDITY_NAME = {number: name for name, number in _LIQUIDITY.items()}
+TTE_NAME = {number: name for name, number in _TTE.items()}
+STATUS_NAME = {number: name for name, number in _STATUS.items()}
+ORDER_NAME = {
+    scoreboard_pb2.SCORE_ORDER_UNSPECIFIED: "trust_desc",
+    scoreboard_pb2.SCORE_ORDER_TRUST_DESC: "trust_desc",
+    scoreboard_pb2.SCORE_ORDER_TRUST_ASC: "trust_asc",
+    scoreboard_pb2.SCORE_ORDER_MARKET_ID: "market_id",
+    scoreboard_pb2.SCORE_ORDER_BRIER_ASC: "brier_asc",
+}
+DEFAULT_WINDOW = "90d"
+
+
+def key_of(segment: segments_pb2.Segment) -> str:
+    """Key of a segment; an unset dimension is pooled."""
+    liquidity = ANY
+    if segment.HasField("liquidity_bucket"):
+        liquidity = LIQUIDITY_NAME[segment.liquidity_bucket]
+    tte = TTE_NAME[segment.tte_bucket] if segment.HasField("tte_bucket") else ANY
+    return segment_key(segment.category or ANY, liquidity, tte)
+
+
+def micros(time: Timestamp) -> int:
+    """UTC microseconds of an instant."""
+    return int(time.seconds * 1_000_000 + time.nanos // 1000)
+
+
+def timestamp(value: datetime | None) -> Timestamp | None:
+    """An instant; None stays None."""
+    if value is None:
+        return None
+    time = Timestamp()
+    time.FromDatetime(value)
+    return time
+
+
+def timestamp_of_micros(value: int) -> Timestamp:
+    """An instant from UTC microseconds."""
+    return Timestamp(seconds=value // 1_000_000, nanos=value % 1_000_000 * 1000)
+
+
+def scores(row: Row) -> segments_pb2.SegmentScores:
+    """Scores of a segment from a row of ``calibration_metrics`` or ``scoreboard``."""
+    category, liquidity, tte = (part.split("=", 1)[1] for part in row["segment_key"].split("|"))
+    segment = segments_pb2.Segment(category="" if category == ANY else category)
+    if liquidity != ANY:
+        segment.liquidity_bucket = _LIQUIDITY[liquidity]
+    if tte != ANY:
+        segment.tte_bucket = _TTE[tte]
+    return segments_pb2.SegmentScores(
+        segment=segment,
+        sample_size=row["sample_size"],
+        event_count=row["event_count"],
+        low_confidence=row["low_confidence"],
+        base_rate=row["base_rate"],
+        brier=_estimate(row, "brier"),
+        log_loss=_estimate(row, "log_loss"),
+        ece=row["ece"],
+        ece_bias_corrected=row["ece_bias_corrected"],
+        ece_if_calibrated=segments_pb2.Estimate(
+            value=(row["ece_null_lo"] + row["ece_null_hi"]) / 2,
+            lower=row["ece_null_lo"],
+            upper=row["ece_null_hi"],
+        ),
+        slope=_estimate(row, "slope"),
+        intercept=_estimate(row, "intercept"),
+    )
+
+
+def score(row: Row) -> scoreboard_pb2.Score:
+    """A market on the scoreboard."""
+    return scoreboard_pb2.Score(
+        market_id=row["market_id"],
+        event_id=row["event_id"],
+        platform=row["platform"],
+        question=row["question"],
+        category=row["category"],
+        tags=row["tags"] or (),
+        liquidity_bucket=_LIQUIDITY[row["liquidity_bucket"]],
+        tte_bucket=_TTE[row["tte_bucket"]],
+        p_yes=row["p_yes"],
+        price_time=timestamp(row["price_ts"]),
+        calibrated_probability=_calibrated(row),
+        trust=_trust(row),
+        segment_scores=scores(row) if row["segment_key"] is not None else None,
+        as_of_time=timestamp(row["as_of"]),
+    )
+
+
+def bin_of(row: Row) -> scoreboard_pb2.ReliabilityBin:
+    """A bin of a reliability curve."""
+    return scoreboard_pb2.ReliabilityBin(
+        lower=row["bin_lower"],
+        upper=row["bin_upper"],
+        mean_price=row["mean_price"],
+        observed_rate=row["observed_rate"],
+        sample_size=row["sample_size"],
+        event_count=row["event_count"],
+        consistency_lower=row["consistency_lo"],
+        consistency_upper=row["consistency_hi"],
+    )
+
+
+def market(row: Row) -> market_pb2.Market:
+    """A market."""
+    return market_pb2.Market(
+        market_id=row["market_id"],
+        event_id=row["event_id"],
+        platform=row["platform"],
+        slug=row["slug"],
+        question=row["question"],
+        outcomes=row["outcomes"] or (),
+        category=row["category"],
+        tags=row["tags"] or (),
+        neg_risk=row["neg_risk"],
+        status=_STATUS[row["status"]],
+        winner=row["winner"],
+        status_reason=row["reason"],
+        created_time=timestamp(row["created_at"]),
+        end_time=timestamp(row["end_at"]),
+        resolved_time=timestamp(row["resolved_at"]),
+        p_yes=row["p_yes"],
+        price_time=timestamp(row["price_ts"]),
+        liquidity_bucket=_LIQUIDITY[row["liquidity_bucket"] or "UNSPECIFIED"],
+        tte_bucket=_TTE[row["tte_bucket"] or "UNSPECIFIED"],
+        volume_total_usd=row["volume_total"],
+        calibrated_probability=_calibrated(row),
+    )
+
+
+def price(ts: int, p_yes: float, bid: float, ask: float) -> market_pb2.PricePoint:
+    """A recorded price."""
+    return market_pb2.PricePoint(
+        time=timestamp_of_micros(ts),
+        p_yes=p_yes,
+        bid=None if math.isnan(bid) else bid,
+        ask=None if math.isnan(ask) else ask,
+    )
+
+
+def _estimate(row: Row, name: str) -> segments_pb2.Estimate | None:
+    value: Any = row[name]
+    if value is None:
+        return None
+    return segments_pb2.Estimate(value=value, lower=row[f"{name}_lo"], upper=row[f"{name}_hi"])
+
+
+def _calibrated(row: Row) -> segments_pb2.Estimate | None:
+    value = row["calibrated_probability"]
+    if value is None:
+        return None
+    return segments_pb2.Estimate(
+        value=value, lower=row["calibrated_lo"], upper=row["calibrated_hi"]
+    )
+
+
+def _trust(row: Row) -> scoreboard_pb2.Trust | None:
+    if row["trust"] is None:
+        return None
+    return scoreboard_pb2.Trust(
+        score=row["trust"],
+        liquidity_depth=row["liquidity_depth"],
+        stability=row["stability"],
+        question_quality=row["question_quality"],
+        manipulation_suspect=row["manipulation_suspect"],
+        unknown_components=row["unknown_components"] or (),
+    )
