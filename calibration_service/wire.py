@@ -12,12 +12,14 @@ from calibration_service.segments import ANY, segment_key
 from calibration_service.tables import Row
 from marketcal.v1 import market_pb2, scoreboard_pb2, segments_pb2
 
-_LIQUIDITY = {
+_LIQUIDITY: dict[str, Any] = {
     name.removeprefix("LIQUIDITY_BUCKET_"): number
     for name, number in segments_pb2.LiquidityBucket.items()
 }
-_TTE = {name.removeprefix("TTE_BUCKET_"): number for name, number in segments_pb2.TteBucket.items()}
-_STATUS = {
+_TTE: dict[str, Any] = {
+    name.removeprefix("TTE_BUCKET_"): number for name, number in segments_pb2.TteBucket.items()
+}
+_STATUS: dict[str, Any] = {
     name.removeprefix("MARKET_STATUS_"): number for name, number in market_pb2.MarketStatus.items()
 }
 LIQUIDITY_NAME = {number: name for name, number in _LIQUIDITY.items()}

@@ -71,11 +71,10 @@ def score_table(scores: pl.DataFrame) -> list[dict[str, Any]]:
 
 def reliability_png(curve: pl.DataFrame, *, title: str) -> bytes:
     """A reliability diagram with its consistency band, as PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     rows = curve.sort("bin")
-    figure = Figure(figsize=(5.2, 5.2), layout="constrained")
+    figure: Any = Figure(figsize=(5.2, 5.2), layout="constrained")
     axes = figure.subplots()
     price, rate = rows["mean_price"].to_numpy(), rows["observed_rate"].to_numpy()
     axes.fill_between(
@@ -92,5 +91,5 @@ def reliability_png(curve: pl.DataFrame, *, title: str) -> bytes:
     )
     axes.legend(loc="upper left", frameon=False)
     target = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(target)
+    figure.savefig(target, format="png")
     return target.getvalue()

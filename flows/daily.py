@@ -10,9 +10,8 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
-from prefect import flow, get_run_logger, task
+from prefect import flow, get_run_logger
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 from prefect.tasks import Task
@@ -23,23 +22,27 @@ from flows.settings import FlowSettings
 from market_data.intake import Progress
 from market_data.lake import Lake
 
-VENUE_RETRIES: dict[str, Any] = {
-    "retries": 3,
-    "retry_delay_seconds": [2, 10, 30],
-    "cache_policy": NO_CACHE,
-}
-TABLE_RETRIES: dict[str, Any] = {"retries": 1, "retry_delay_seconds": [1], "cache_policy": NO_CACHE}
-"""Committed tables are the only memory of a run: Prefect keeps no result of a stage."""
 
-ingest_markets = task(stages.markets, name="markets", **VENUE_RETRIES)
-ingest_open_interest = task(stages.open_interest, name="open_interest", **VENUE_RETRIES)
-ingest_prices = task(stages.prices, name="prices", **VENUE_RETRIES)
-derive_labels = task(stages.labels, name="labels", **TABLE_RETRIES)
-derive_cutoffs = task(stages.cutoffs, name="cutoffs", **TABLE_RETRIES)
-derive_features = task(stages.features, name="features", **TABLE_RETRIES)
-score_segments = task(stages.metrics, name="metrics", **TABLE_RETRIES)
-derive_trust = task(stages.trust, name="trust", **TABLE_RETRIES)
-build_scoreboard = task(stages.scoreboard, name="scoreboard", **TABLE_RETRIES)
+def _stage(function: Callable[..., StageCount], retry_delays: list[float]) -> Task[..., StageCount]:
+    """A stage as a task. Committed tables are a run's only memory: Prefect keeps no result."""
+    return Task(
+        function,
+        name=function.__name__,
+        retries=len(retry_delays),
+        retry_delay_seconds=retry_delays,
+        cache_policy=NO_CACHE,
+    )
+
+
+markets = _stage(stages.markets, [2, 10, 30])
+open_interest = _stage(stages.open_interest, [2, 10, 30])
+prices = _stage(stages.prices, [2, 10, 30])
+labels = _stage(stages.labels, [1])
+cutoffs = _stage(stages.cutoffs, [1])
+features = _stage(stages.features, [1])
+metrics = _stage(stages.metrics, [1])
+trust = _stage(stages.trust, [1])
+scoreboard = _stage(stages.scoreboard, [1])
 
 
 @flow(name="daily", flow_run_name="daily-{as_of}", validate_parameters=False)
@@ -55,9 +58,9 @@ def daily(
     """
     run = begin(as_of, flow_settings)
     with run.recorded():
-        perform(ingest_markets, run, progress)
-        perform(ingest_open_interest, run, progress)
-        perform(ingest_prices, run, progress)
+        perform(markets, run, progress)
+        perform(open_interest, run, progress)
+        perform(prices, run, progress)
         calibrate_stages(run)
     return run
 
@@ -80,20 +83,20 @@ def ingest(
     """The ingestion of the daily pipeline alone."""
     run = begin(as_of, flow_settings, pipeline="ingest")
     with run.recorded():
-        perform(ingest_markets, run, progress)
-        perform(ingest_open_interest, run, progress)
-        perform(ingest_prices, run, progress)
+        perform(markets, run, progress)
+        perform(open_interest, run, progress)
+        perform(prices, run, progress)
     return run
 
 
 def calibrate_stages(run: Run) -> None:
     """From the registry and snapshots to the scoreboard."""
-    perform(derive_labels, run)
-    perform(derive_cutoffs, run)
-    perform(derive_features, run)
-    perform(score_segments, run)
-    perform(derive_trust, run)
-    perform(build_scoreboard, run)
+    perform(labels, run)
+    perform(cutoffs, run)
+    perform(features, run)
+    perform(metrics, run)
+    perform(trust, run)
+    perform(scoreboard, run)
     if FlowRunContext.get() is not None:
         artifacts.publish(run)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -84,7 +85,7 @@ def metrics(run: Run) -> StageCount:
                 f"no market with a price and an outcome resolved in the {window} before "
                 f"{run.interval_end:%Y-%m-%d %H:%M} UTC: nothing to score"
             )
-        key = {"window": window, "run_id": run.run_id, "as_of": run.interval_end}
+        key: dict[str, Any] = {"window": window, "run_id": run.run_id, "as_of": run.interval_end}
         scores = build_metrics(scored.frame, rng=np.random.default_rng(run.settings.seed), **key)
         curves = build_reliability(scored.frame, **key)
         done = (

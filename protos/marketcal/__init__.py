@@ -1,1 +1,5 @@
-"""The marketcal contract and client."""
+"""The marketcal contract (`marketcal.v1`), its errors (`marketcal.errors`) and its client."""
+
+from marketcal.client import Client
+
+__all__ = ["Client"]

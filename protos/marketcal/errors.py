@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 DOMAIN = "marketcal.v1"
 """``ErrorInfo.domain`` of every error of this platform."""
@@ -93,7 +93,7 @@ class InvalidArgument(MarketcalError):
     reason = "INVALID_FIELD"
 
     @classmethod
-    def of(cls, field: str, description: str) -> InvalidArgument:
+    def of(cls, field: str, description: str) -> Self:
         """The error for one field."""
         return cls(f"{field}: {description}", violations=[FieldViolation(field, description)])
 

@@ -1,0 +1,1 @@
+"""Descriptors that the contract imports, kept apart from packages of the same name."""
