@@ -22,8 +22,12 @@ _SCORE_COLUMNS = (
 def publish(run: Run) -> None:
     """Row counts per stage, the score table and the reliability picture of a run."""
     create_table_artifact(
-        key="daily-stages", table=stage_table(run), description=f"Rows per stage of {run.run_id}"
+        key=f"{run.pipeline}-stages",
+        table=stage_table(run),
+        description=f"Rows per stage of {run.run_id}",
     )
+    if "metrics" not in run.stages:
+        return
     scores = run_rows(run, "calibration_metrics")
     create_table_artifact(
         key="daily-scores", table=score_table(scores), description="Scores by segment"
@@ -53,7 +57,7 @@ def stage_table(run: Run) -> list[dict[str, Any]]:
         {
             "stage": stage, "rows in": count.rows_in, "rows out": count.rows_out,
             "written": count.rows_written, "set aside": count.set_aside,
-            "seconds": round(count.seconds, 3), "note": count.note,
+            "failed": count.failures, "seconds": round(count.seconds, 3), "note": count.note,
         }
         for stage, count in run.stages.items()
     ]  # fmt: skip

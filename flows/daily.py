@@ -7,45 +7,65 @@ changes nothing, and a run that was killed goes on from what is there.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any, cast
 
 from prefect import flow, get_run_logger
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext
+from prefect.runtime import flow_run
+from prefect.states import Completed
 from prefect.tasks import Task
 
 from flows import artifacts, settings, stages
-from flows.runs import Run, StageCount, window_length
+from flows.runs import FlowError, Run, StageCount, window_length
 from flows.settings import FlowSettings
-from market_data.intake import Progress
+from market_data.intake import Progress, silent
 from market_data.lake import Lake
 
 
-def _stage(function: Callable[..., StageCount], retry_delays: list[float]) -> Task[..., StageCount]:
+def _stage(function: Callable[[Run], StageCount]) -> Task[[Run], StageCount]:
     """A stage as a task. Committed tables are a run's only memory: Prefect keeps no result."""
     return Task(
         function,
         name=function.__name__,
-        retries=len(retry_delays),
-        retry_delay_seconds=retry_delays,
+        task_run_name=function.__name__,
         cache_policy=NO_CACHE,
+        persist_result=False,
+        retry_condition_fn=_may_pass,
     )
 
 
-markets = _stage(stages.markets, [2, 10, 30])
-open_interest = _stage(stages.open_interest, [2, 10, 30])
-prices = _stage(stages.prices, [2, 10, 30])
-labels = _stage(stages.labels, [1])
-cutoffs = _stage(stages.cutoffs, [1])
-features = _stage(stages.features, [1])
-metrics = _stage(stages.metrics, [1])
-trust = _stage(stages.trust, [1])
-scoreboard = _stage(stages.scoreboard, [1])
+def _may_pass(_task: Task[..., StageCount], _run: TaskRun, state: State[StageCount]) -> bool:
+    """Whether trying again may help; where there is no data, there will be none in a minute."""
+    return not isinstance(state.result(raise_on_failure=False), FlowError)
 
 
-@flow(name="daily", flow_run_name="daily-{as_of}", validate_parameters=False)
+markets = _stage(stages.markets)
+open_interest = _stage(stages.open_interest)
+prices = _stage(stages.prices)
+labels = _stage(stages.labels)
+cutoffs = _stage(stages.cutoffs)
+features = _stage(stages.features)
+metrics = _stage(stages.metrics)
+trust = _stage(stages.trust)
+scoreboard = _stage(stages.scoreboard)
+
+INGESTION = (markets, open_interest, prices)
+CALIBRATION = (labels, cutoffs, features, metrics, trust, scoreboard)
+
+
+def flow_run_title() -> str:
+    """What a flow run is called in Prefect: "daily 2026-10-01"."""
+    as_of = flow_run.parameters.get("as_of")
+    day = as_of if isinstance(as_of, datetime) else datetime.now(UTC)
+    return f"{flow_run.flow_name} {day.astimezone(UTC):%Y-%m-%d}"
+
+
+@flow(name="daily", flow_run_name=flow_run_title, validate_parameters=False, persist_result=False)
 def daily(
     as_of: datetime | None = None,
     flow_settings: FlowSettings | None = None,
@@ -56,57 +76,54 @@ def daily(
     Raises:
         NoDataError: the venue has no markets, prices or outcomes. That is never a success.
     """
-    run = begin(as_of, flow_settings)
-    with run.recorded():
-        perform(markets, run, progress)
-        perform(open_interest, run, progress)
-        perform(prices, run, progress)
-        calibrate_stages(run)
-    return run
+    run = begin(as_of, flow_settings, progress=progress)
+    return carry_out(run, (*INGESTION, *CALIBRATION))
 
 
-@flow(name="calibrate", flow_run_name="calibrate-{as_of}", validate_parameters=False)
-def calibrate(as_of: datetime | None = None, flow_settings: FlowSettings | None = None) -> Run:
-    """The daily pipeline without its ingestion: from the tables that are there."""
-    run = begin(as_of, flow_settings)
-    with run.recorded():
-        calibrate_stages(run)
-    return run
+@flow(
+    name="calibrate", flow_run_name=flow_run_title, validate_parameters=False, persist_result=False
+)
+def calibrate(
+    as_of: datetime | None = None,
+    flow_settings: FlowSettings | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """The daily pipeline without its ingestion: from the tables that are there.
+
+    It is the same work under the same id as the daily run of its instant, so it replaces that
+    run's scores.
+    """
+    return carry_out(begin(as_of, flow_settings, progress=progress), CALIBRATION)
 
 
-@flow(name="ingest", flow_run_name="ingest-{as_of}", validate_parameters=False)
+@flow(name="ingest", flow_run_name=flow_run_title, validate_parameters=False, persist_result=False)
 def ingest(
     as_of: datetime | None = None,
     flow_settings: FlowSettings | None = None,
     progress: Progress | None = None,
 ) -> Run:
     """The ingestion of the daily pipeline alone."""
-    run = begin(as_of, flow_settings, pipeline="ingest")
-    with run.recorded():
-        perform(markets, run, progress)
-        perform(open_interest, run, progress)
-        perform(prices, run, progress)
-    return run
-
-
-def calibrate_stages(run: Run) -> None:
-    """From the registry and snapshots to the scoreboard."""
-    perform(labels, run)
-    perform(cutoffs, run)
-    perform(features, run)
-    perform(metrics, run)
-    perform(trust, run)
-    perform(scoreboard, run)
-    if FlowRunContext.get() is not None:
-        artifacts.publish(run)
+    run = begin(as_of, flow_settings, pipeline="ingest", progress=progress)
+    return carry_out(run, INGESTION)
 
 
 def begin(
-    as_of: datetime | None, flow_settings: FlowSettings | None, *, pipeline: str = "daily"
+    as_of: datetime | None,
+    flow_settings: FlowSettings | None,
+    *,
+    pipeline: str = "daily",
+    progress: Progress | None = None,
 ) -> Run:
-    """The run of a pipeline over the longest configured window before ``as_of``."""
+    """The run of a pipeline over the longest configured window before ``as_of``.
+
+    Raises:
+        ValueError: ``as_of`` has no time zone.
+    """
     chosen = flow_settings or settings.load()
     until = as_of or datetime.now(UTC)
+    if until.tzinfo is None:
+        raise ValueError("as_of must have a time zone, such as 2026-10-01T00:00:00Z")
+    until = until.astimezone(UTC).replace(microsecond=0)  # the run's id speaks in seconds
     longest = max(window_length(window) for window in chosen.windows)
     return Run(
         pipeline=pipeline,
@@ -115,16 +132,33 @@ def begin(
         interval_start=until - longest,
         interval_end=until,
         now=lambda: datetime.now(UTC),
+        progress=progress or silent,
     )
 
 
-def perform(stage: Task[..., StageCount], run: Run, *extra: Progress | None) -> StageCount:
+def carry_out(run: Run, planned: Sequence[Task[[Run], StageCount]]) -> Run:
+    """Performs the stages in order and keeps the run's row; shows the result where Prefect is."""
+    with run.recorded():
+        for stage in planned:
+            perform(stage, run)
+    if FlowRunContext.get() is None:
+        return run
+    artifacts.publish(run)
+    if not run.failures:
+        return run
+    # Prefect takes a returned state for the final one, and hands its data to the caller.
+    state: Any = Completed(name="PartialSuccess", message="; ".join(run.failures), data=run)
+    return cast(Run, state)
+
+
+def perform(stage: Task[[Run], StageCount], run: Run) -> StageCount:
     """Runs a stage as a Prefect task inside a flow run, as a plain function elsewhere."""
-    inside = FlowRunContext.get() is not None
-    call: Callable[..., StageCount] = stage if inside else stage.fn
+    run.begun(stage.name)
     began = time.perf_counter()
-    result = call(run, *extra)
-    count = run.finished(stage.name, replace(result, seconds=time.perf_counter() - began))
-    if inside:
-        get_run_logger().info("%s: %s", stage.name, count)
-    return count
+    if FlowRunContext.get() is None:
+        result = stage.fn(run)
+    else:
+        waits = list(run.settings.retry_seconds)
+        result = stage.with_options(retries=len(waits), retry_delay_seconds=waits)(run)
+        get_run_logger().info("%s: %s", stage.name, result)
+    return run.finished(stage.name, replace(result, seconds=time.perf_counter() - began))

@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from flows.settings import FlowSettings
+from market_data.intake import Progress, silent
 from market_data.lake import Lake, polars_schema
 from market_data.schemas import SCHEMA_VERSION
 
@@ -41,6 +42,8 @@ class StageCount:
         rows_out: rows that it produced.
         rows_written: rows of those that were new or changed.
         set_aside: rows that it put aside with a reason (dead letters, unscorable ones).
+        failures: parts that failed for good while the rest went on; the note names them, and the
+            run is a PARTIAL_SUCCESS.
         note: what a reader should know.
         seconds: how long it took, filled in by whoever runs the stage.
     """
@@ -49,6 +52,7 @@ class StageCount:
     rows_out: int
     rows_written: int = 0
     set_aside: int = 0
+    failures: int = 0
     note: str = ""
     seconds: float = 0.0
 
@@ -59,6 +63,13 @@ class Run:
 
     ``run_id`` is derived from pipeline, interval and configuration: the same work has the same id,
     so that a repeated run writes the same rows.
+
+    Attributes:
+        now: the clock of the run's own row.
+        progress: called with (stage, done, in all or None): at the start of a stage with nothing
+            done, while it ingests, and when its rows are committed with all done.
+        stages: what each finished stage did.
+        under_way: the stage that runs now.
     """
 
     pipeline: str
@@ -67,7 +78,9 @@ class Run:
     interval_start: datetime
     interval_end: datetime
     now: Callable[[], datetime]
+    progress: Progress = silent
     stages: dict[str, StageCount] = field(default_factory=dict)
+    under_way: str | None = None
     started_at: datetime | None = None
 
     @property
@@ -82,27 +95,38 @@ class Run:
         shaping = {"windows": self.settings.windows, "seed": self.settings.seed}
         return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
 
+    @property
+    def failures(self) -> list[str]:
+        """What failed while the rest went on, one sentence for each stage."""
+        return [f"{name}: {count.note}" for name, count in self.stages.items() if count.failures]
+
     @contextmanager
     def recorded(self) -> Iterator[None]:
-        """Keeps the run's row up to date: RUNNING, then SUCCESS or FAILED with its stage."""
+        """Keeps the run's row up to date: RUNNING, then how it ended and in which stage."""
         self.started_at = self.now()
         self._record("RUNNING")
         try:
             yield
         except BaseException as error:
             # Also for a cancelled run: the row must not say RUNNING for ever.
-            self._record("FAILED", error=f"{type(error).__name__}: {error}"[:1000])
+            self._record("FAILED", error=f"{type(error).__name__}: {error}")
             raise
-        self._record("SUCCESS")
+        partly = self.failures
+        self._record("PARTIAL_SUCCESS" if partly else "SUCCESS", error="; ".join(partly) or None)
+
+    def begun(self, stage: str) -> None:
+        """Notes that a stage starts."""
+        self.under_way = stage
+        self.progress(stage, 0, None)
 
     def finished(self, stage: str, count: StageCount) -> StageCount:
         """Notes what a stage did."""
         self.stages[stage] = count
         self._record("RUNNING")
+        self.progress(stage, count.rows_out, count.rows_out)
         return count
 
     def _record(self, status: str, error: str | None = None) -> None:
-        done = status in ("SUCCESS", "FAILED")
         counts = {name: asdict(count) for name, count in self.stages.items()}
         row: dict[str, Any] = {
             "run_id": self.run_id,
@@ -112,33 +136,15 @@ class Run:
             "interval_start": self.interval_start,
             "interval_end": self.interval_end,
             "status": status,
-            "error_stage": _next_stage(self.stages) if status == "FAILED" else None,
-            "error": error,
+            "error_stage": self.under_way if status == "FAILED" else None,
+            "error": error[:1000] if error else None,
             "stage_rows": json.dumps(counts),
             "started_at": self.started_at,
-            "finished_at": self.now() if done else None,
+            "finished_at": None if status == "RUNNING" else self.now(),
             "schema_version": SCHEMA_VERSION,
         }
         frame = pl.DataFrame([row], schema=polars_schema("run_metadata"), orient="row")
         self.lake.upsert("run_metadata", frame)
-
-
-STAGES = (
-    "markets",
-    "open_interest",
-    "prices",
-    "labels",
-    "cutoffs",
-    "features",
-    "metrics",
-    "trust",
-    "scoreboard",
-)
-"""The stages of the daily pipeline, in order."""
-
-
-def _next_stage(done: dict[str, StageCount]) -> str:
-    return next((stage for stage in STAGES if stage not in done), STAGES[-1])
 
 
 def window_length(window: str) -> timedelta:

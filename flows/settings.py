@@ -31,6 +31,16 @@ class FlowSettings(BaseModel):
         10.0, ge=0, description="Requests per second to a venue; 0 is no limit."
     )
     venue_concurrency: int = Field(8, ge=1, le=256, description="Requests under way at once.")
+    venue_attempts: int = Field(
+        8, ge=1, le=20, description="Tries of one request before it counts as failed."
+    )
+    venue_backoff_seconds: float = Field(
+        0.2, ge=0, description="Wait before the second try of a request; doubles each time."
+    )
+    retry_seconds: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        (2.0, 10.0, 30.0),
+        description="Waits before Prefect tries a failed stage again, one for each retry.",
+    )
     windows: tuple[Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}d$")], ...] = Field(
         ("30d", "90d"),
         min_length=1,

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,10 @@ from calibration_service.scoreboard import build_scoreboard
 from calibration_service.trust import build_trust
 from flows.runs import NoDataError, Run, StageCount, window_length
 from market_data import ingest
-from market_data.intake import IngestResult, Progress, Stores, silent
-from market_data.lake import UpsertResult
+from market_data.intake import IngestResult, Stores
+from market_data.lake import Lake, UpsertResult
 from market_data.raw import RawStore
+from market_data.snapshots import HISTORY_SOURCE
 from market_data.venues.http import HttpPolicy, VenueHttp
 from market_data.venues.polymarket.rest import PolymarketRest
 from market_data.venues.polymarket.settings import PolymarketSettings
@@ -31,10 +34,10 @@ from market_data.venues.polymarket.settings import PolymarketSettings
 Ingestion = Callable[[PolymarketRest, Stores], Awaitable[IngestResult]]
 
 
-def markets(run: Run, progress: Progress | None = None) -> StageCount:
+def markets(run: Run) -> StageCount:
     """Lists the venue's markets into the registry."""
     count = _ingest(
-        run, lambda rest, stores: ingest.ingest_markets(rest, stores, progress=progress or silent)
+        run, lambda rest, stores: ingest.ingest_markets(rest, stores, progress=run.progress)
     )
     if not run.lake.scan("market_registry").select(pl.len()).collect().item():
         raise NoDataError(
@@ -43,26 +46,56 @@ def markets(run: Run, progress: Progress | None = None) -> StageCount:
     return count
 
 
-def open_interest(run: Run, progress: Progress | None = None) -> StageCount:
+def open_interest(run: Run) -> StageCount:
     """Reads splits, merges and redemptions into open interest."""
     if not run.settings.subgraph_url:
         return StageCount(0, 0, note="no subgraph is configured: open interest stays unknown")
     return _ingest(
-        run,
-        lambda rest, stores: ingest.ingest_open_interest(rest, stores, progress=progress or silent),
+        run, lambda rest, stores: ingest.ingest_open_interest(rest, stores, progress=run.progress)
     )
 
 
-def prices(run: Run, progress: Progress | None = None) -> StageCount:
+def prices(run: Run) -> StageCount:
     """Reads price histories into snapshots."""
     count = _ingest(
-        run, lambda rest, stores: ingest.ingest_prices(rest, stores, progress=progress or silent)
+        run, lambda rest, stores: ingest.ingest_prices(rest, stores, progress=run.progress)
     )
     if not run.lake.scan("market_snapshot").select(pl.len()).collect().item():
         raise NoDataError(
             f"the venue at {run.settings.clob_url} has no price of any market: nothing to calibrate"
         )
-    return count
+    if not count.failures:
+        return count
+    note = failed_histories(run.lake)
+    return replace(count, note=f"{count.failures} price histories failed for good: {note}")
+
+
+def failed_histories(lake: Lake) -> str:
+    """Markets whose history could not be fetched since their last price, and why; five at most."""
+    letters = lake.read(
+        "dead_letter",
+        (pl.col("source") == HISTORY_SOURCE) & pl.col("raw_sha256").is_null(),
+        columns=("record_id", "reason", "record"),
+    )
+    asked = letters.select(
+        pl.col("record_id").alias("market_id"),
+        "reason",
+        pl.col("record").str.json_path_match("$.startTs").cast(pl.Int64).alias("start"),
+    )
+    reached = (
+        lake.scan("market_snapshot")
+        .filter(pl.col("data_source") == HISTORY_SOURCE)
+        .group_by("market_id")
+        .agg((pl.col("ts").max().dt.epoch("s") + 1).alias("next"))
+        .collect()
+    )
+    still = (
+        asked.join(reached, on="market_id", how="left")
+        .filter(pl.col("start").eq_missing(pl.col("next")))
+        .sort("market_id")
+    )
+    named = [f"{market} ({reason})" for market, reason, *_ in still.head(5).iter_rows()]
+    return ", ".join(named) + (" and others" if still.height > len(named) else "")
 
 
 def labels(run: Run) -> StageCount:
@@ -77,14 +110,13 @@ def cutoffs(run: Run) -> StageCount:
 
 def metrics(run: Run) -> StageCount:
     """Scores segments of resolved markets, and their reliability curves, per window."""
-    read = written = out = aside = 0
+    total = StageCount(0, 0)
+    without: list[str] = []
     for window in run.settings.windows:
         scored = scored_in_window(run, window)
         if scored.frame.is_empty():
-            raise NoDataError(
-                f"no market with a price and an outcome resolved in the {window} before "
-                f"{run.interval_end:%Y-%m-%d %H:%M} UTC: nothing to score"
-            )
+            without.append(window)
+            continue
         key: dict[str, Any] = {"window": window, "run_id": run.run_id, "as_of": run.interval_end}
         scores = build_metrics(scored.frame, rng=np.random.default_rng(run.settings.seed), **key)
         curves = build_reliability(scored.frame, **key)
@@ -92,11 +124,23 @@ def metrics(run: Run) -> StageCount:
             run.lake.upsert("calibration_metrics", scores),
             run.lake.upsert("reliability_curve", curves),
         )
-        read += scored.frame.height + scored.without_truth + scored.without_price
-        aside += scored.without_truth + scored.without_price
-        out += scores.height + curves.height
-        written += sum(_written(result) for result in done)
-    return StageCount(read, out, written, aside)
+        aside = scored.without_truth + scored.without_price
+        total = replace(
+            total,
+            rows_in=total.rows_in + scored.frame.height + aside,
+            rows_out=total.rows_out + scores.height + curves.height,
+            rows_written=total.rows_written + sum(_written(result) for result in done),
+            set_aside=total.set_aside + aside,
+        )
+    if not without:
+        return total
+    note = (
+        f"no market with a price and an outcome resolved in the {' and '.join(without)} before "
+        f"{run.interval_end:%Y-%m-%d %H:%M} UTC: nothing to score"
+    )
+    if len(without) == len(run.settings.windows):
+        raise NoDataError(note)
+    return replace(total, failures=len(without), note=note)
 
 
 def scored_in_window(run: Run, window: str) -> ScoredRows:
@@ -117,11 +161,7 @@ def features(run: Run) -> StageCount:
     snapshots = _snapshots(run)
     frame = build_features(snapshots, registry=run.lake.read("market_registry"))
     done = run.lake.upsert("feature_frame", frame)
-    return StageCount(
-        snapshots.height,
-        frame.height,
-        _written(done),
-    )
+    return StageCount(snapshots.height, frame.height, _written(done))
 
 
 def trust(run: Run) -> StageCount:
@@ -129,16 +169,19 @@ def trust(run: Run) -> StageCount:
     snapshots = _snapshots(run)
     frame = build_trust(snapshots)
     done = run.lake.upsert("trust_score", frame)
-    return StageCount(
-        snapshots.height,
-        frame.height,
-        _written(done),
-    )
+    return StageCount(snapshots.height, frame.height, _written(done))
 
 
 def scoreboard(run: Run) -> StageCount:
-    """One row per market and window: price, trust, and the scores of its segment."""
-    registry = run.lake.read("market_registry")
+    """One row per market and window: price, trust, and the scores of its segment.
+
+    A newer scoreboard stays: a run over the past never takes its place.
+    """
+    registry = registry_at(run.lake.read("market_registry"), run.interval_end)
+    published = run.lake.scan("scoreboard").select(pl.col("as_of").max()).collect().item()
+    if published is not None and published > run.interval_end:
+        note = f"the scoreboard of {published:%Y-%m-%d %H:%M} UTC is newer and stays"
+        return StageCount(registry.height, 0, note=note)
     latest = _snapshots(run)
     trusted = run.lake.read("trust_score", pl.col("ts") <= run.interval_end)
     boards = [
@@ -157,10 +200,15 @@ def scoreboard(run: Run) -> StageCount:
     ]
     board = pl.concat(boards)
     done = run.lake.replace("scoreboard", board)
-    return StageCount(
-        registry.height,
-        board.height,
-        _written(done),
+    return StageCount(registry.height, board.height, _written(done))
+
+
+def registry_at(registry: pl.DataFrame, instant: datetime) -> pl.DataFrame:
+    """The markets that existed at ``instant``; those that closed later are ACTIVE."""
+    ended = pl.coalesce("closed_at", "resolved_at")
+    existed = (pl.col("created_at") <= instant).fill_null(value=True)
+    return registry.filter(existed).with_columns(
+        pl.when(ended > instant).then(pl.lit("ACTIVE")).otherwise(pl.col("status")).alias("status")
     )
 
 
@@ -172,7 +220,10 @@ def _ingest(run: Run, ingestion: Ingestion) -> StageCount:
     settings = run.settings
     stores = Stores(run.lake, RawStore(Path(settings.raw)), run.now)
     policy = HttpPolicy(
-        max_in_flight=settings.venue_concurrency, requests_per_second=settings.venue_rate
+        max_in_flight=settings.venue_concurrency,
+        requests_per_second=settings.venue_rate,
+        attempts=settings.venue_attempts,
+        backoff_seconds=settings.venue_backoff_seconds,
     )
     venue = PolymarketSettings(
         gamma_url=settings.gamma_url, clob_url=settings.clob_url, subgraph_url=settings.subgraph_url
@@ -183,13 +234,9 @@ def _ingest(run: Run, ingestion: Ingestion) -> StageCount:
             return await ingestion(PolymarketRest(http, venue), stores)
 
     result = asyncio.run(ask())
-    note = f"{result.failures} requests failed for good" if result.failures else ""
+    aside = result.dead_letters + result.left_out
     return StageCount(
-        result.rows_in,
-        result.rows_out,
-        result.rows_written,
-        result.dead_letters + result.left_out,
-        note,
+        result.rows_in, result.rows_out, result.rows_written, aside, failures=result.failures
     )
 
 
