@@ -40,3 +40,40 @@ proto: $(PROTO_STAMP)  ## generated code from the contract; lint and breaking ch
 	  npx --yes @bufbuild/buf@1.75.0 breaking .venv-proto/now.binpb --against protos/released.binpb --config protos/buf.yaml && \
 	  echo "contract: lint and breaking check passed"; \
 	else echo "contract: Node is absent, buf lint and breaking check left out"; fi
+
+export OMP_NUM_THREADS ?= 1
+UP := $(if $(PORT),--port $(PORT)) $(if $(ARCHIVE),--archive "$(ARCHIVE)") $(if $(VENUE),--venue $(VENUE)) $(if $(ONCE),--once)
+
+run: $(STAMP)  ## everything on this machine; ONCE=1 PORT= ARCHIVE= VENUE=polymarket
+	@exec $(BIN)/marketcal up $(UP)
+
+test: $(STAMP) $(PROTO_STAMP)  ## every test with bounded versions of the long ones
+	@$(BIN)/python -m pytest -m "not soak"
+
+soak: $(STAMP) $(PROTO_STAMP)  ## the long tests with their full figures
+	@$(BIN)/python -m pytest -m soak -s
+
+lint: $(STAMP)  ## ruff, mypy, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache >.venv/imports.log || { cat .venv/imports.log; exit 1; }
+	@echo "lint: clean"
+
+bench: $(STAMP)  ## what it does and how fast, beside what one would use instead
+	@$(BIN)/python -m benchmarks
+
+train:  ## the native model
+	@echo "there is no model to train yet: the baselines have no weights" >&2; exit 1
+
+sdk: $(STAMP)  ## wheels of the client and of the platform, in dist/
+	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist ./protos .
+	@ls dist
+
+docs: $(STAMP)  ## the generated parts of the documents
+	@$(BIN)/python -m gateway.cli.main config show --output json >/dev/null
+	@$(BIN)/python docs/generate.py
+
+clean:  ## what can be made again; var/ too
+	@rm -rf $(VENV) .venv-proto var dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -prune -exec rm -rf {} +

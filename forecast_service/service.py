@@ -15,8 +15,13 @@ from marketcal.v1 import forecast_pb2 as pb
 from marketcal.v1 import forecast_pb2_grpc
 
 
-class Budget(Protocol):
+class CallFacts(Protocol):
     """What a handler needs to know of its call."""
+
+    @property
+    def request_id(self) -> str:
+        """Id of the call."""
+        ...
 
     def time_remaining(self) -> float:
         """Seconds left."""
@@ -43,21 +48,20 @@ class ForecastService(forecast_pb2_grpc.ForecastServiceServicer):
         self._default_model = default_model
         self._clock = clock
 
-    async def Forecast(self, request: pb.ForecastRequest, call: Budget) -> pb.ForecastResponse:
+    async def Forecast(self, request: pb.ForecastRequest, call: CallFacts) -> pb.ForecastResponse:
         """One series."""
         return await self._answer(request, call.time_remaining())
 
     async def BatchForecast(
-        self, request: pb.BatchForecastRequest, call: Budget
+        self, request: pb.BatchForecastRequest, call: CallFacts
     ) -> pb.BatchForecastResponse:
         """Many series, each with its own answer or error."""
         wire.check_totals(request)
-        budget = call.time_remaining()
-        results = await asyncio.gather(*(self._result(item, budget) for item in request.items))
+        results = await asyncio.gather(*(self._result(item, call) for item in request.items))
         return pb.BatchForecastResponse(results=results)
 
     async def ListModels(
-        self, request: pb.ListModelsRequest, call: Budget
+        self, request: pb.ListModelsRequest, call: CallFacts
     ) -> pb.ListModelsResponse:
         """Models by name."""
         names = list(CATALOG)
@@ -76,14 +80,14 @@ class ForecastService(forecast_pb2_grpc.ForecastServiceServicer):
         bands = await self._forecaster.forecast(question.query, question.series, budget)
         return wire.encode(request, question, bands, self._clock() - began)
 
-    async def _result(self, item: pb.ForecastRequest, budget: float) -> pb.BatchForecastResult:
+    async def _result(self, item: pb.ForecastRequest, call: CallFacts) -> pb.BatchForecastResult:
         try:
             broken = self._rules(item)
             if broken is not None:
                 raise broken
-            return pb.BatchForecastResult(forecast=await self._answer(item, budget))
+            return pb.BatchForecastResult(forecast=await self._answer(item, call.time_remaining()))
         except MarketcalError as error:
-            return pb.BatchForecastResult(error=status.encode(error))
+            return pb.BatchForecastResult(error=status.encode(error, call.request_id))
 
 
 def _start(token: str, names: Sequence[str]) -> int:

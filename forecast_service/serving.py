@@ -8,8 +8,10 @@ Ray does not pay for it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,16 +31,24 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Even switched off, a starting head node sends one report: to a port where nobody listens.
     "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9",
+    "RAY_AUTH_MODE": "token",
+    # The gateway outlives its cluster: losing it must not end the process after a minute.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "1000000000",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 """What every process that imports Ray must have in its environment before the import."""
 
 
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Makes Ray take 127.0.0.1 for this node's address: for clusters of one machine alone."""
+
+
 class BaselinesDeployment:
     """The baselines behind Ray Serve; one call answers several whole batches."""
 
     def __init__(self) -> None:
+        _listen_where_the_node_is()
         self._canary = Batch(Query("ewma", 12, (0.1, 0.5, 0.9), LOGIT), np.full((1, 288), 0.5))
         for name in BASELINES:
             answer(Batch(Query(name, 12, (0.1, 0.5, 0.9), LOGIT), np.full((2, 64), 0.5)))
@@ -52,6 +62,22 @@ class BaselinesDeployment:
         bands = await asyncio.to_thread(answer, self._canary)
         if not np.isfinite(bands.quantiles).all():
             raise RuntimeError("the canary forecast is not finite")
+
+
+def _listen_where_the_node_is() -> None:
+    """Keeps the replica's own server on loopback when its node is there.
+
+    Serve 2.60 binds it to every interface and has no setting for that; it looks the function up
+    that binds only after a deployment has been constructed.
+    """
+    from ray.serve._private import replica
+    from ray.util import get_node_ip_address
+
+    address = get_node_ip_address()
+    if address != "127.0.0.1":
+        return
+    bind = replica.add_port_to_grpc_server
+    replica.add_port_to_grpc_server = lambda server, _everywhere: bind(server, f"{address}:0")
 
 
 def pack(batch: Batch) -> tuple[Any, ...]:
@@ -109,3 +135,42 @@ class RayBackend:
         """One handle call for all batches."""
         packed = await self._handle.remote([pack(batch) for batch in batches])
         return [BatchAnswer(*given) for given in packed]
+
+
+def start_cluster(temporary: Path) -> str:
+    """Starts a Ray cluster of one node in this process's tree; returns its address.
+
+    It ends with this process. Ports are those that the system gives; nothing listens beyond
+    loopback, and no dashboard and no HTTP proxy is started.
+    """
+    prepare_environment()
+    os.environ.update(LOOPBACK)
+    import ray
+
+    context = ray.init(
+        address="local",
+        namespace="serve",
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=100 << 20,
+        _temp_dir=str(temporary),
+    )
+    return str(context.address_info["gcs_address"])
+
+
+def deploy(settings: ForecastSettings) -> None:
+    """Deploys the application on the connected cluster and waits until it is healthy."""
+    from ray import serve
+
+    serve.start(proxy_location="Disabled")
+    serve.run(application(settings), name=settings.app_name, route_prefix=None)
+
+
+def stop_cluster() -> None:
+    """Ends the deployments and the cluster that `start_cluster` started."""
+    import ray
+    from ray import serve
+
+    serve.shutdown()
+    ray.shutdown()

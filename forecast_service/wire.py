@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +20,8 @@ DEFAULT_HORIZON = 12
 DEFAULT_LEVELS = (0.1, 0.5, 0.9)
 MAX_CALL_VALUES = 400_000
 """Most input values, and most answer values, of one call."""
+MIN_EPS = 1e-12
+"""Below it 1 - eps is nearly 1 in double precision, and the log-odds of a price of 1 are lost."""
 
 _WARNING_OF_ADJUSTMENT = {
     Adjustment.CLIPPED: (pb.WARNING_CODE_CLIPPED, "quantiles left [0, 1] and were clipped"),
@@ -103,7 +104,7 @@ def check_totals(request: pb.BatchForecastRequest) -> None:
 
 
 def answer_values(item: pb.ForecastRequest) -> int:
-    """Numbers that the answer to ``item`` would hold; an invalid horizon counts as the longest."""
+    """Numbers that the answer to ``item`` would hold; an invalid horizon counts as one step."""
     horizon = item.horizon_steps or DEFAULT_HORIZON
     horizon = horizon if 0 < horizon <= MAX_HORIZON else 1
     kinds = 2 if item.band == pb.BAND_KIND_BOTH else 1
@@ -170,6 +171,8 @@ def _model(spec: pb.ModelSpec, default_model: str) -> ModelCard:
 
 
 def _transform(message: pb.Transform) -> Transform:
+    if 0 < message.eps < MIN_EPS:
+        raise InvalidArgument.of("transform.eps", f"must be 0 or at least {MIN_EPS:g}")
     space = Space.IDENTITY if message.space == pb.TRANSFORM_SPACE_IDENTITY else Space.LOGIT
     return Transform(space=space, eps=message.eps or DEFAULT_EPS)
 
@@ -185,12 +188,10 @@ def _check_times(request: pb.ForecastRequest, count: int) -> None:
         raise InvalidArgument.of(
             "value_times", f"has {len(request.value_times)} entries for {count} values"
         )
-    before = -math.inf
-    for i, time in enumerate(request.value_times):
-        seconds = time.seconds + time.nanos / 1e9
-        if seconds <= before:
+    times = [(time.seconds, time.nanos) for time in request.value_times]
+    for i in range(1, count):
+        if times[i] <= times[i - 1]:
             raise InvalidArgument.of(f"value_times[{i}]", "times must be strictly increasing")
-        before = seconds
 
 
 def _check_covariates(request: pb.ForecastRequest, count: int, horizon: int) -> None:

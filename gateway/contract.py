@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from google.protobuf import descriptor_pool, message_factory
+from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from gateway.call import Method
@@ -38,17 +38,16 @@ def read_methods() -> dict[str, Method]:
     return {method.name: method for method in methods}
 
 
-def infrastructure_method(name: str, request_type: str) -> Method:
-    """A method of health or reflection: no scope, no cost."""
-    descriptor = descriptor_pool.Default().FindMessageTypeByName(request_type)
+def infrastructure_method(method: MethodDescriptor, scope: str | None) -> Method:
+    """A method of health or reflection: no cost, and a scope only where the server says so."""
     return Method(
-        name=name,
-        scope=None,
+        name=f"/{method.containing_service.full_name}/{method.name}",
+        scope=scope,
         max_deadline=INFRASTRUCTURE_DEADLINE,
         fixed_cost=1,
         cost_field=None,
         largest_cost=1,
-        parse=message_factory.GetMessageClass(descriptor).FromString,
+        parse=message_factory.GetMessageClass(method.input_type).FromString,
     )
 
 

@@ -128,18 +128,26 @@ class KeyStore:
         return text, row
 
     def rotate(self, key_id: str, overlap: timedelta) -> tuple[str, KeyRow]:
-        """A new key with the old one's role and limits; the old one ends after ``overlap``.
+        """A new key with the old one's role, limits and lifetime; the old ends after ``overlap``.
 
         Raises:
-            KeyError: there is no such key, or it is revoked.
+            KeyError: there is no such key, or it is revoked or has expired.
         """
+        now = self._now()
         old = next((row for row in self.rows() if row.key_id == key_id), None)
         if old is None or old.revoked_at is not None:
             raise KeyError(key_id)
+        if old.expires_at is not None and old.expires_at <= now:
+            raise KeyError(key_id)
         made = self.create(
-            old.role, note=old.note, rate_per_minute=old.rate_per_minute, burst=old.burst
+            old.role,
+            note=old.note,
+            lifetime=old.expires_at - old.created_at if old.expires_at else None,
+            rate_per_minute=old.rate_per_minute,
+            burst=old.burst,
         )
-        self._update(key_id, expires_at=self._now() + overlap)
+        end = now + overlap
+        self._update(key_id, expires_at=min(end, old.expires_at) if old.expires_at else end)
         return made
 
     def revoke(self, key_id: str) -> None:
@@ -155,6 +163,10 @@ class KeyStore:
         with self._engine.connect() as connection:
             found = connection.execute(API_KEY.select().order_by(API_KEY.c.created_at)).mappings()
             return [_row(mapping) for mapping in found]
+
+    def close(self) -> None:
+        """Lets go of the connections to the store."""
+        self._engine.dispose()
 
     def _update(self, key_id: str, **values: datetime) -> None:
         with self._engine.begin() as connection:

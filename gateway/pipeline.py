@@ -30,6 +30,7 @@ from marketcal.errors import InvalidArgument, MarketcalError, TooLarge
 
 Unary = Callable[[Any, Any], Awaitable[Message]]
 Streaming = Callable[[Any, Any], AsyncIterator[Message]]
+Duplex = Callable[[AsyncIterator[Any], Any], AsyncIterator[Message]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,9 @@ class Pipeline:
         if handler.unary_stream is not None:
             return grpc.unary_stream_rpc_method_handler(self._stream(method, handler.unary_stream))
         return grpc.stream_stream_rpc_method_handler(
-            handler.stream_stream, handler.request_deserializer, handler.response_serializer
+            self._duplex(method, handler.stream_stream),
+            handler.request_deserializer,
+            handler.response_serializer,
         )
 
     def _unary(self, method: Method, handler: Unary) -> Callable[..., Awaitable[bytes]]:
@@ -108,6 +111,26 @@ class Pipeline:
                     self._refuse(call, error)
 
         return call_stream
+
+    def _duplex(self, method: Method, handler: Duplex) -> Duplex:
+        """A stream of both directions (reflection): admitted before its first request is parsed."""
+
+        async def call_duplex(
+            requests: AsyncIterator[Any], context: grpc.aio.ServicerContext
+        ) -> AsyncIterator[Message]:
+            call = self._begin(method, context)
+            try:
+                for admission in self.admissions:
+                    admission(call)
+                async for message in handler(requests, call):
+                    yield message
+                context.set_trailing_metadata(tuple(call.trailers))
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the edge: logged with the request id
+                self._refuse(call, error)
+
+        return call_duplex
 
     def _begin(self, method: Method, context: grpc.aio.ServicerContext) -> Call:
         metadata = dict(context.invocation_metadata() or ())

@@ -2,38 +2,53 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 import grpc
+from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio
-from grpc_reflection.v1alpha import reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha.reflection import aio as reflection_aio
 
 from gateway.call import Method
 from gateway.contract import infrastructure_method
+from gateway.health import Health
 from gateway.pipeline import Pipeline
 from gateway.settings import GatewaySettings
 from marketcal.errors import MethodNotImplemented
 
-HEALTH = "grpc.health.v1.Health"
-REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
-_REQUEST_OF = {
-    HEALTH: "grpc.health.v1.HealthCheckRequest",
-    REFLECTION: "grpc.reflection.v1alpha.ServerReflectionRequest",
-}
+_HEALTH: ServiceDescriptor = health_pb2.DESCRIPTOR.services_by_name["Health"]
+_REFLECTION: ServiceDescriptor = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
+HEALTH = _HEALTH.full_name
+REFLECTION = _REFLECTION.full_name
+REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
+"""The same messages under the name that newer clients ask for first."""
+_INFRASTRUCTURE = {HEALTH: _HEALTH, REFLECTION: _REFLECTION}
+
+READ_SCOPE = "scoreboard.read"
+"""What a caller of reflection needs where strangers can reach the server."""
 
 AddToServer = Callable[[Any, Any], None]
 
 
 class Registrar:
-    """Stands in for a server while services are added, and wraps each of their methods."""
+    """Stands in for a server while services are added, and wraps each of their methods.
 
-    def __init__(self, pipeline: Pipeline, methods: Mapping[str, Method]) -> None:
+    Attributes:
+        handlers: wrapped methods by service and name.
+        unimplemented: services of which no method is implemented yet.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, methods: Mapping[str, Method], *, reflection_scope: str | None
+    ) -> None:
         self._pipeline = pipeline
         self._methods = methods
+        self._reflection_scope = reflection_scope
         self.handlers: dict[str, dict[str, grpc.RpcMethodHandler]] = {}
+        self.unimplemented: set[str] = set()
 
     def add_registered_method_handlers(
         self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler]
@@ -43,21 +58,29 @@ class Registrar:
             name: self._pipeline.wrap(self._method(service, name), _implemented(name, handler))
             for name, handler in handlers.items()
         }
+        if not any(map(_has_code, handlers.values())):
+            self.unimplemented.add(service)
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         """Called by generated code with the same methods again."""
 
     def _method(self, service: str, name: str) -> Method:
         full_name = f"/{service}/{name}"
-        if service in _REQUEST_OF:
-            return infrastructure_method(full_name, _REQUEST_OF[service])
+        if service in _INFRASTRUCTURE:
+            scope = self._reflection_scope if service == REFLECTION else None
+            return infrastructure_method(_INFRASTRUCTURE[service].methods_by_name[name], scope)
         return self._methods[full_name]
+
+
+def _has_code(handler: grpc.RpcMethodHandler) -> bool:
+    """Whether more than the generated base class stands behind a method."""
+    behaviour = handler.unary_unary or handler.unary_stream or handler.stream_stream
+    return not str(behaviour.__module__).startswith("marketcal.v1.")
 
 
 def _implemented(name: str, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
     """The handler, or a refusal where only the generated base class has the method."""
-    behaviour = handler.unary_unary or handler.unary_stream or handler.stream_stream
-    if not str(behaviour.__module__).startswith("marketcal.v1."):
+    if _has_code(handler):
         return handler
 
     async def refuse(_request: Any, _call: Any) -> Any:
@@ -85,15 +108,20 @@ class Gateway:
         self._pipeline = pipeline
         self._in_flight = pipeline.in_flight
         self._server = grpc.aio.server(options=_options(settings))
-        self._health = health_aio.HealthServicer()
-        registrar = Registrar(pipeline, methods)
+        self._health = Health()
+        registrar = Registrar(
+            pipeline, methods, reflection_scope=None if _is_loopback(settings.host) else READ_SCOPE
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, registrar)
         for add_to_server, servicer in servicers:
             add_to_server(servicer, registrar)
         self.services = sorted(name for name in registrar.handlers if name != HEALTH)
+        self.unimplemented = frozenset(registrar.unimplemented)
+        names = [*self.services, HEALTH, REFLECTION]
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
-            reflection_aio.ReflectionServicer([*self.services, HEALTH, REFLECTION]), registrar
+            reflection_aio.ReflectionServicer(names), registrar
         )
+        registrar.handlers[REFLECTION_V1] = registrar.handlers[REFLECTION]
         for service, handlers in registrar.handlers.items():
             self._server.add_generic_rpc_handlers(
                 (grpc.method_handlers_generic_handler(service, handlers),)
@@ -111,23 +139,29 @@ class Gateway:
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}: is the port taken?") from error
         await self._server.start()
-        await self.set_serving("", serving=True)
+        self.set_serving("", serving=True)
         return int(port)
 
-    async def set_serving(self, service: str, *, serving: bool) -> None:
+    def set_serving(self, service: str, *, serving: bool) -> None:
         """Says over the health service whether ``service`` answers ("" is the whole server)."""
-        status = health_pb2.HealthCheckResponse
-        await self._health.set(service, status.SERVING if serving else status.NOT_SERVING)
+        self._health.set(service, serving=serving)
 
     async def drain(self) -> None:
         """NOT_SERVING first, then no new calls, then waits for those in flight."""
-        await self._health.enter_graceful_shutdown()
+        self._health.drain()
         self._in_flight.draining = True
         await self._server.stop(self._settings.drain_seconds)
 
     async def wait(self) -> None:
         """Returns when the server has stopped."""
         await self._server.wait_for_termination()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _options(settings: GatewaySettings) -> list[tuple[str, int]]:

@@ -125,6 +125,7 @@ async def running(parts: Parts) -> AsyncIterator[int]:
     Raises:
         OSError: the port is taken.
     """
+    _say_what_answers(parts)
     port = await parts.gateway.start()
     settings = parts.settings
     beside = [
@@ -138,6 +139,7 @@ async def running(parts: Parts) -> AsyncIterator[int]:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
         await parts.gateway.drain()
+        parts.keys.close()
 
 
 async def serve(settings: Settings, announce: Callable[[int], None]) -> None:
@@ -167,16 +169,25 @@ def _pipeline(settings: Settings, ring: KeyRing, clock: Callable[[], float]) -> 
 
 async def _refresh(parts: Parts) -> None:
     """Takes over changed keys and newer publications, and says over health what is ready."""
-    ready: bool | None = None
+
+    def take_over_keys() -> None:
+        parts.ring.replace(parts.keys.rows())
+
     while True:
-        try:
-            parts.ring.replace(await asyncio.to_thread(parts.keys.rows))
-            await asyncio.to_thread(parts.publication.refresh)
-        except Exception:  # noqa: BLE001 - a background edge: what was there goes on being served
-            _LOG.exception("cannot refresh; serving what was there before")
-        if parts.publication.ready is not ready:
-            ready = parts.publication.ready
-            for service in parts.gateway.services:
-                needs_tables = service.endswith((".ScoreboardService", ".MarketService"))
-                await parts.gateway.set_serving(service, serving=ready or not needs_tables)
+        for take_over in (take_over_keys, parts.publication.refresh):
+            try:
+                await asyncio.to_thread(take_over)
+            except Exception:  # noqa: BLE001 - a background edge: what was there goes on being served
+                _LOG.exception("cannot refresh; serving what was there before")
+        _say_what_answers(parts)
         await asyncio.sleep(parts.settings.gateway.refresh_seconds)
+
+
+def _say_what_answers(parts: Parts) -> None:
+    """Sets the health of each service: whether it has code, and tables where it reads them."""
+    for service in parts.gateway.services:
+        needs_tables = service.endswith((".ScoreboardService", ".MarketService"))
+        able = service not in parts.gateway.unimplemented
+        parts.gateway.set_serving(
+            service, serving=able and (parts.publication.ready or not needs_tables)
+        )

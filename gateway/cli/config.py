@@ -1,0 +1,30 @@
+"""``marketcal config``: the settings and where they come from."""
+
+from __future__ import annotations
+
+import click
+
+from gateway.cli import exits
+from gateway.cli.output import output_option, write_rows
+
+
+@click.group()
+def config() -> None:
+    """Show the settings and where they come from."""
+
+
+@config.command()
+@output_option
+def show(output: str) -> None:
+    """Print every setting with its value, source and meaning."""
+    from gateway import settings
+
+    try:
+        loaded = settings.load()
+    except settings.SettingsError as error:
+        raise exits.BadSetting(str(error)) from None
+    rows = [
+        {"key": key, "value": value, "source": source, "meaning": meaning}
+        for key, value, source, meaning in settings.describe(loaded)
+    ]
+    write_rows(rows, output)

@@ -1,0 +1,75 @@
+"""``marketcal ingest`` and ``marketcal calibrate``: the flows from the command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gateway.cli import exits
+from gateway.cli.output import output_option, write_rows
+
+_AS_OF = click.option(
+    "--as-of", type=click.DateTime(["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%d"]),
+    help="End of the data interval, UTC; now by default.")  # fmt: skip
+_PREFECT = click.option(
+    "--prefect-url", envvar="PREFECT_API_URL", default="",
+    help="API of a Prefect server that shows the run. Empty: it runs without one.")  # fmt: skip
+
+
+@click.command()
+@_AS_OF
+@_PREFECT
+@output_option
+def ingest(as_of: datetime | None, prefect_url: str, output: str) -> None:
+    """Read markets, open interest and prices of a venue into the lake."""
+    _run("ingest", as_of, prefect_url, output)
+
+
+@click.command()
+@click.option("--ingest", "pipeline", flag_value="daily", default=None,
+              help="Ingest first: the whole daily pipeline.")  # fmt: skip
+@_AS_OF
+@_PREFECT
+@output_option
+def calibrate(pipeline: str | None, as_of: datetime | None, prefect_url: str, output: str) -> None:
+    """Label, score and publish the scoreboard from what is in the lake."""
+    _run(pipeline or "calibrate", as_of, prefect_url, output)
+
+
+def _run(name: str, as_of: datetime | None, prefect_url: str, output: str) -> None:
+    os.environ.update(DO_NOT_TRACK="1", PREFECT_SERVER_ANALYTICS_ENABLED="false")
+    os.environ.setdefault("PREFECT_HOME", str(Path("var/prefect").resolve()))
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    if prefect_url:
+        os.environ["PREFECT_API_URL"] = prefect_url
+    from flows import artifacts, daily
+    from gateway import settings
+    from gateway.cli.progress import Bars
+
+    try:
+        flow_settings = settings.load().flows
+    except settings.SettingsError as error:
+        raise exits.BadSetting(str(error)) from None
+    flow: Any = getattr(daily, name)
+    call = flow if prefect_url else flow.fn
+    parameters: dict[str, Any] = {"as_of": _utc(as_of), "flow_settings": flow_settings}
+    if name != "calibrate":
+        parameters["progress"] = Bars(sys.stderr)
+    try:
+        run = call(**parameters)
+    except Exception as error:
+        raise exits.RunFailed(f"{name}: {type(error).__name__}: {error}") from error
+    write_rows(artifacts.stage_table(run), output)
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    from datetime import UTC
+
+    if moment is None or moment.tzinfo is not None:
+        return moment
+    return moment.replace(tzinfo=UTC)

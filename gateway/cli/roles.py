@@ -1,0 +1,99 @@
+"""``marketcal serve ROLE``: one part of the platform as a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gateway.cli import exits
+from gateway.supervisor.child import write_ready
+
+
+@click.command()
+@click.argument("role", type=click.Choice(["gateway", "forecast", "prefect"]))
+@click.option("--port", type=int, help="Port of the gateway or of Prefect; 0 takes a free one.")
+@click.option("--ready-file", type=click.Path(path_type=Path), help="Facts are written there.")
+def serve(role: str, port: int | None, ready_file: Path | None) -> None:
+    """Run one part in the foreground until SIGTERM or Ctrl-C.
+
+    gateway answers gRPC calls; forecast holds a local Ray with the deployments; prefect is the
+    Prefect server.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    {"gateway": _gateway, "forecast": _forecast, "prefect": _prefect}[role](port, ready_file)
+
+
+def _announce(ready_file: Path | None, facts: dict[str, Any]) -> None:
+    print(" ".join(f"{name}={value}" for name, value in facts.items()), flush=True)
+    if ready_file is not None:
+        write_ready(ready_file, facts)
+
+
+def _gateway(port: int | None, ready_file: Path | None) -> None:
+    from forecast_service.serving import prepare_environment
+
+    prepare_environment()
+    import uvloop
+
+    from gateway import settings, wiring
+
+    loaded = settings.load({"gateway": {} if port is None else {"port": port}})
+
+    def announce(chosen: int) -> None:
+        _announce(ready_file, {"address": f"{loaded.gateway.host}:{chosen}"})
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(wiring.serve(loaded, announce))
+    except OSError as error:
+        raise exits.PortTaken(str(error)) from None
+
+
+def _forecast(_port: int | None, ready_file: Path | None) -> None:
+    from forecast_service import serving
+    from gateway import settings
+
+    os.umask(0o077)  # Ray writes a token and logs: for this user alone
+    loaded = settings.load()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    temporary = Path(tempfile.gettempdir()) / f"marketcal-ray-{os.getuid()}"
+    address = serving.start_cluster(temporary)
+    # Ray installs its own handlers while it starts.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    serving.deploy(loaded.forecast)
+    _announce(ready_file, {"address": address})
+    stop.wait()
+    serving.stop_cluster()
+
+
+def _prefect(port: int | None, ready_file: Path | None) -> None:
+    from gateway.supervisor.ports import free_port
+
+    chosen = port or free_port()
+    os.environ.update(
+        PREFECT_SERVER_ANALYTICS_ENABLED="false",
+        DO_NOT_TRACK="1",
+        PREFECT_SERVER_API_HOST="127.0.0.1",
+        PREFECT_SERVER_API_PORT=str(chosen),
+        PREFECT_UI_API_URL=f"http://127.0.0.1:{chosen}/api",
+    )
+    os.environ.setdefault("PREFECT_HOME", str(Path("var/prefect").resolve()))
+    if ready_file is not None:
+        write_ready(ready_file, {"url": f"http://127.0.0.1:{chosen}"})
+    os.execv(
+        sys.executable,
+        [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app",
+         "--host", "127.0.0.1", "--port", str(chosen), "--log-level", "warning"],
+    )  # fmt: skip

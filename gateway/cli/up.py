@@ -1,0 +1,230 @@
+"""``marketcal up``: everything on this machine under one supervisor."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from gateway.cli import exits
+from gateway.cli.output import table
+from gateway.supervisor.child import ChildError
+from gateway.supervisor.ports import is_free
+from gateway.supervisor.stack import VENUES, Plan, Stack, running
+
+FOLDER = Path("var")
+POLL_SECONDS = 0.2
+RAY_SECONDS = 30.0
+
+
+class _Interrupted(Exception):
+    """SIGTERM, SIGINT or SIGHUP."""
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=None,
+              help="Port of the gateway; the setting gateway.port by default.")  # fmt: skip
+@click.option("--archive", type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="Archive to replay; a simulated one is made by default.")  # fmt: skip
+@click.option("--venue", type=click.Choice(VENUES), default="replay", show_default=True,
+              help="Where markets come from.")  # fmt: skip
+@click.option("--once", is_flag=True, help="Stop cleanly once everything is ready.")
+def up(port: int | None, archive: Path | None, venue: str, once: bool) -> None:
+    """Start venue, Ray Serve, Prefect and gateway; ingest, calibrate, and serve until Ctrl-C."""
+    with _only_one(), _signals():
+        plan = _plan(port, archive, venue)
+        try:
+            with running(plan, _say) as stack:
+                _serve(stack, once)
+        except ChildError as error:
+            raise exits.Failed(str(error)) from None
+        except (_Interrupted, KeyboardInterrupt):
+            _say("stopped")
+            if once:
+                raise SystemExit(130) from None
+
+
+def _serve(stack: Stack, once: bool) -> None:
+    _say("starting; the first start takes about half a minute")
+    stack.start_parts()
+    key = _dev_key()
+    address = stack.start_gateway()
+    _say(f"gateway       {address}")
+    stack.run_daily()
+    _show(address, key)
+    _say(f"\nPrefect UI  {stack.prefect_url}\nREADY")
+    while not once:
+        ended = stack.ended()
+        if ended is not None:
+            raise ChildError(
+                f"{ended.name} ended with status {ended.process.returncode}{ended.log_tail()}"
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def _plan(port: int | None, archive: Path | None, venue: str) -> Plan:
+    from gateway import settings
+
+    try:
+        gateway = settings.load().gateway
+    except settings.SettingsError as error:
+        raise exits.BadSetting(str(error)) from None
+    chosen = gateway.port if port is None else port
+    if chosen and not is_free(gateway.host, chosen):
+        raise exits.PortTaken(
+            f"port {chosen} on {gateway.host} is taken; choose another with --port or PORT="
+        )
+    if venue != "replay":
+        return Plan(FOLDER, chosen, None, None)
+    folder = archive or _simulated()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    return Plan(FOLDER, chosen, folder.resolve(), datetime.fromisoformat(manifest["as_of"]))
+
+
+def _simulated() -> Path:
+    """The simulated archive of this folder, made on the first start."""
+    from market_data.replay.archive import write_archive
+    from market_data.replay.simulate import SimulationConfig
+    from market_data.replay.simulate_records import simulate
+
+    folder = FOLDER / "archive"
+    if not (folder / "manifest.json").exists():
+        write_archive(simulate(SimulationConfig(n_markets=2000, snapshots_per_market=300)), folder)
+    return folder
+
+
+def _dev_key() -> str:
+    """A key for this folder, readable by its owner alone; made once."""
+    from gateway import settings, wiring
+    from gateway.cli.queries import DEV_KEY
+
+    store = wiring.open_keys(settings.load().control.url)
+    if DEV_KEY.exists():
+        text = DEV_KEY.read_text().strip()
+        known = {row.key_id for row in store.rows() if row.revoked_at is None}
+        if text.split("_")[1:2] and text.split("_")[1] in known:
+            return text
+    text, _ = store.create("forecaster", note="development")
+    DEV_KEY.unlink(missing_ok=True)
+    with os.fdopen(os.open(DEV_KEY, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "w") as file:
+        file.write(f"{text}\n")
+    return text
+
+
+def _show(address: str, key: str) -> None:
+    """Prints scoreboard, reliability and one forecast, as a client gets them."""
+    from gateway.cli.queries import forecast_rows, score_row
+    from marketcal import Client
+
+    with Client(address, key=key, timeout=30) as client:
+        _wait_for(lambda: next(iter(client.list_scores(page_size=1))))
+        scores = [
+            score_row(score)
+            for score, _ in zip(client.list_scores(page_size=10), range(10), strict=False)
+        ]
+        _say(f"\nScoreboard: the ten most trustworthy prices\n{table(scores)}")
+        answer = client.reliability()
+        overall = answer.scores
+        _say(
+            f"\nReliability over {overall.event_count} events: "
+            f"Brier {_interval(overall.brier)}, slope {_interval(overall.slope)}"
+            f"\n{table([_bin_row(row) for row in answer.bins])}"
+        )
+        market = next(iter(client.list_markets(status="MARKET_STATUS_ACTIVE")))
+        values = [point.p_yes for point in client.price_history(market.market_id)]
+        forecast = _on_ray(client, market.market_id, values)
+        _say(
+            f"\nForecast of {market.market_id} ({market.question})\n"
+            f"{table(forecast_rows(forecast)[:6])}\n"
+            f"served by {forecast.meta.served_by}, model {forecast.meta.model_name}"
+        )
+        _say(
+            f"\nCall it:\n  .venv/bin/marketcal forecast {market.market_id} --address {address}\n"
+            f"  key in {FOLDER / 'dev.key'}; Python: from marketcal import Client"
+        )
+
+
+def _on_ray(client: Any, market_id: str, values: list[float]) -> Any:
+    """A forecast by Ray; by the gateway itself when Ray does not join in time."""
+    deadline = time.monotonic() + RAY_SECONDS
+    while True:
+        answer = client.forecast(market_id, values[-288:], horizon_steps=12)
+        if answer.meta.served_by.startswith("ray") or time.monotonic() > deadline:
+            return answer
+        time.sleep(POLL_SECONDS)
+
+
+def _wait_for(ask: Any) -> None:
+    """Asks until the gateway has taken over the publication."""
+    from marketcal.errors import NotReady
+
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            ask()
+            return
+        except NotReady:
+            if time.monotonic() > deadline:
+                raise ChildError("the gateway has not taken over the scoreboard") from None
+            time.sleep(POLL_SECONDS)
+
+
+def _interval(estimate: Any) -> str:
+    return f"{estimate.value:.4f} [{estimate.lower:.4f}, {estimate.upper:.4f}]"
+
+
+def _bin_row(row: Any) -> dict[str, Any]:
+    return {
+        "price": f"{row.lower:.1f}–{row.upper:.1f}",
+        "mean price": round(row.mean_price, 3),
+        "resolved YES": round(row.observed_rate, 3),
+        "if calibrated": f"{row.consistency_lower:.2f}–{row.consistency_upper:.2f}",
+        "snapshots": row.sample_size,
+        "events": row.event_count,
+    }
+
+
+@contextlib.contextmanager
+def _only_one() -> Iterator[None]:
+    """Holds this folder's lock; it falls with the process, however that ends."""
+    FOLDER.mkdir(exist_ok=True)
+    with (FOLDER / "up.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise exits.AlreadyRunning(
+                f"marketcal already runs in this folder (process {lock.read().strip()})"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # stopping has begun
+        raise _Interrupted
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, interrupt)
+    yield
+
+
+def _say(text: str) -> None:
+    click.echo(text)
+    sys.stdout.flush()

@@ -1,0 +1,1 @@
+"""Everything on one machine: the parts as child processes of one supervisor."""
