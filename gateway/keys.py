@@ -63,16 +63,16 @@ def new_key() -> tuple[str, str, str]:
     return f"mk_{key_id}_{secret}{_checksum(key_id, secret)}", key_id, _digest(secret)
 
 
-def split_key(text: str) -> tuple[str, str]:
-    """(id, secret) of a key.
+def split_key(text: str) -> tuple[str, str, str]:
+    """(id, secret, checksum) of a key.
 
     Raises:
-        CredentialInvalid: it is not of the form, or its checksum is wrong.
+        CredentialInvalid: it is not of the form.
     """
     match = _KEY.fullmatch(text)
-    if match is None or not hmac.compare_digest(_checksum(match[1], match[2]), match[3]):
+    if match is None:
         raise CredentialInvalid("the API key is malformed: keys read mk_<id>_<secret>")
-    return match[1], match[2]
+    return match[1], match[2], match[3]
 
 
 def _checksum(key_id: str, secret: str) -> str:
@@ -203,12 +203,15 @@ class KeyRing:
             CredentialRevoked: it was revoked.
             CredentialExpired: its time is over.
         """
-        key_id, secret = split_key(text)
+        key_id, secret, checksum = split_key(text)
         found = self._rows.get(key_id)
         digest = _digest(secret)
         if not hmac.compare_digest(digest, found[0].secret_sha256 if found else "0" * 64):
-            raise CredentialInvalid("the API key is not known")
+            mistyped = checksum != _checksum(key_id, secret)
+            raise CredentialInvalid(f"the API key is {'mistyped' if mistyped else 'not known'}")
         assert found is not None
+        if checksum != _checksum_of(secret, found[0]):
+            raise CredentialInvalid("the API key is mistyped")
         row, identity = found
         if row.revoked_at is not None:
             raise CredentialRevoked(f"the API key {key_id} was revoked")
