@@ -31,7 +31,7 @@ class MarketService(market_pb2_grpc.MarketServiceServicer):
         matching = _matching(tables.markets, request)
         query = [request.platform, request.category, request.status, request.event_id,
                  request.query]  # fmt: skip
-        after = pages.read_token(request.page_token, query, length=1)
+        after = pages.read_token(request.page_token, query, kinds=[str])
         rest = matching if after is None else matching.filter(pl.col("market_id") > after[0])
         size = pages.size_of(request.page_size)
         page = rest.head(size)
@@ -66,7 +66,7 @@ class MarketService(market_pb2_grpc.MarketServiceServicer):
         start = wire.micros(request.start_time) if request.HasField("start_time") else None
         end = wire.micros(request.end_time) if request.HasField("end_time") else None
         query = [request.market_id, start, end]
-        after = pages.read_token(request.page_token, query, length=1)
+        after = pages.read_token(request.page_token, query, kinds=[int])
         first = start if after is None else int(after[0]) + 1
         prices = tables.prices
         found = prices.between(request.market_id, first, end)

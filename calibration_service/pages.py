@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
+from types import UnionType
 from typing import Any
 
 from marketcal.errors import InvalidPageToken
@@ -28,8 +29,15 @@ def write_token(query: Sequence[Any], last_key: Sequence[Any]) -> str:
     return base64.urlsafe_b64encode(payload.encode()).decode().rstrip("=")
 
 
-def read_token(token: str, query: Sequence[Any], *, length: int) -> list[Any] | None:
+def read_token(
+    token: str, query: Sequence[Any], *, kinds: Sequence[type[Any] | UnionType]
+) -> list[Any] | None:
     """The key after which the page begins; None for the first page.
+
+    Args:
+        token: as a caller sent it; anything may stand in it.
+        query: what the page is of.
+        kinds: type of each part of the key.
 
     Raises:
         InvalidPageToken: the token was not made for this query.
@@ -39,9 +47,11 @@ def read_token(token: str, query: Sequence[Any], *, length: int) -> list[Any] | 
     try:
         padded = token + "=" * (-len(token) % 4)
         digest, key = json.loads(base64.urlsafe_b64decode(padded.encode("ascii")))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise _refused() from None
-    if digest != _digest(query) or not isinstance(key, list) or len(key) != length:
+    if digest != _digest(query) or not isinstance(key, list) or len(key) != len(kinds):
+        raise _refused()
+    if not all(isinstance(part, kind) for part, kind in zip(key, kinds, strict=True)):
         raise _refused()
     return key
 

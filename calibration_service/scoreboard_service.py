@@ -9,7 +9,7 @@ import polars as pl
 from calibration_service import pages, wire
 from calibration_service.publication import Publication
 from calibration_service.segments import ANY, segment_key
-from calibration_service.tables import Board, Tables
+from calibration_service.tables import Board, Tables, follows, sort_key
 from marketcal.errors import InvalidArgument, SegmentNotFound
 from marketcal.v1 import scoreboard_pb2 as pb
 from marketcal.v1 import scoreboard_pb2_grpc
@@ -26,19 +26,22 @@ class ScoreboardService(scoreboard_pb2_grpc.ScoreboardServiceServicer):
     async def ListScores(self, request: pb.ListScoresRequest, call: Any) -> pb.ListScoresResponse:
         """Markets with trust and scores, filtered, ordered, paged."""
         tables = self._publication.current()
-        rows = board_of(tables, request.window).ordered(wire.ORDER_NAME[request.order_by])
-        matching = _matching(rows, request)
+        order = wire.ORDER_NAME[request.order_by]
+        matching = _matching(board_of(tables, request.window).ordered(order), request)
         query = [request.window, request.platform, request.category, request.tag,
                  request.liquidity_bucket, request.tte_bucket, request.min_trust_score,
                  request.order_by]  # fmt: skip
-        after = pages.read_token(request.page_token, query, length=1)
+        value = str if order == "market_id" else float | None
+        after = pages.read_token(request.page_token, query, kinds=[value, str])
         size = pages.size_of(request.page_size)
-        page = _after(matching, rows, after).head(size + 1)
-        shown = page.head(size)
-        more = page.height > size
+        rest = matching if after is None else matching.filter(follows(order, after))
+        shown = rest.head(size)
+        more = rest.height > size
         return pb.ListScoresResponse(
             scores=[wire.score(row) for row in shown.iter_rows(named=True)],
-            next_page_token=pages.write_token(query, [shown["market_id"][-1]]) if more else "",
+            next_page_token=pages.write_token(query, sort_key(order, shown.row(-1, named=True)))
+            if more
+            else "",
             total_size=matching.height,
         )
 
@@ -103,11 +106,3 @@ def _matching(rows: pl.DataFrame, request: pb.ListScoresRequest) -> pl.DataFrame
     if request.min_trust_score > 0:
         wanted.append(pl.col("trust") >= request.min_trust_score)
     return rows.filter(*wanted) if wanted else rows
-
-
-def _after(matching: pl.DataFrame, rows: pl.DataFrame, after: list[Any] | None) -> pl.DataFrame:
-    """The rows behind the last one sent; all of them when that market has left the board."""
-    if after is None:
-        return matching
-    place = rows.filter(pl.col("market_id") == after[0])["_place"]
-    return matching if place.is_empty() else matching.filter(pl.col("_place") > place[0])

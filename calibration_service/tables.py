@@ -7,7 +7,7 @@ a run writes: its version says that there is something new.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -36,6 +36,24 @@ _MARKET_COLUMNS = (
 )  # fmt: skip
 
 
+def sort_key(order: str, row: Row) -> list[Any]:
+    """Where a row stands in an order: its value and its market."""
+    return [row[_ORDERS[order][0]], row["market_id"]]
+
+
+def follows(order: str, key: Sequence[Any]) -> pl.Expr:
+    """Whether a row stands behind the one with ``key``, which need not be there any more."""
+    name, descending = _ORDERS[order]
+    value, market_id = key
+    column: pl.Expr = pl.col(name)
+    later_market: pl.Expr = pl.col("market_id") > pl.lit(market_id)
+    if value is None:
+        return column.is_null() & later_market
+    last = pl.lit(value)
+    beyond = column < last if descending else column > last
+    return beyond | ((column == last) & later_market) | column.is_null()
+
+
 @dataclass(frozen=True)
 class Board:
     """The scoreboard of one window.
@@ -55,7 +73,7 @@ class Board:
         return {
             name: self.frame.sort(
                 column, "market_id", descending=[descending, False], nulls_last=True
-            ).with_columns(_place=pl.int_range(pl.len()))
+            )
             for name, (column, descending) in _ORDERS.items()
         }
 

@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from calibration_service.segments import ANY, segment_key
 from calibration_service.tables import Row
+from marketcal.errors import InvalidArgument
 from marketcal.v1 import market_pb2, scoreboard_pb2, segments_pb2
 
 _LIQUIDITY: dict[str, Any] = {
@@ -33,10 +34,20 @@ ORDER_NAME = {
     scoreboard_pb2.SCORE_ORDER_BRIER_ASC: "brier_asc",
 }
 DEFAULT_WINDOW = "90d"
+MAX_CATEGORY = 64
 
 
 def key_of(segment: segments_pb2.Segment) -> str:
-    """Key of a segment; an unset dimension is pooled."""
+    """Key of a segment; an unset dimension is pooled.
+
+    Raises:
+        InvalidArgument: a dimension cannot have this value.
+    """
+    if len(segment.category) > MAX_CATEGORY:
+        raise InvalidArgument.of("segment.category", f"has more than {MAX_CATEGORY} characters")
+    for field, names in (("liquidity_bucket", LIQUIDITY_NAME), ("tte_bucket", TTE_NAME)):
+        if getattr(segment, field) not in names:
+            raise InvalidArgument.of(f"segment.{field}", "is not a value of its enum")
     liquidity = ANY
     if segment.HasField("liquidity_bucket"):
         liquidity = LIQUIDITY_NAME[segment.liquidity_bucket]

@@ -11,7 +11,7 @@ from forecast_service.batch import Bands, Query
 from forecast_service.catalog import CATALOG, MAX_HORIZON, ModelCard
 from forecast_service.postprocess import Adjustment
 from forecast_service.series import InvalidFieldError, Series, series_of
-from forecast_service.transform import DEFAULT_EPS, Space, Transform
+from forecast_service.transform import DEFAULT_EPS, LOGIT, Space, Transform
 from marketcal.errors import InvalidArgument, ModelNotFound, TooLarge
 from marketcal.v1 import forecast_pb2 as pb
 
@@ -78,7 +78,12 @@ def decode(request: pb.ForecastRequest, default_model: str) -> Question:
         _check_times(request, count)
     _check_covariates(request, count, horizon)
     return Question(
-        query=Query(card.name, horizon, levels, _transform(request.transform)),
+        query=Query(
+            card.name,
+            horizon,
+            levels,
+            _transform(request.transform) if request.HasField("transform") else LOGIT,
+        ),
         series=series,
         freq=freq,
         card=card,

@@ -6,6 +6,7 @@ import math
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from marketcal.errors import (
@@ -31,13 +32,13 @@ Trailers = tuple[tuple[str, str | bytes], ...]
 
 def encode(error: MarketcalError, request_id: str = "") -> status_pb2.Status:
     """The status that stands for ``error``, with one detail per kind of fact that it carries."""
-    details = [
-        error_details_pb2.ErrorInfo(
-            reason=f"ERROR_REASON_{error.reason or 'UNSPECIFIED'}",
-            domain=DOMAIN,
-            metadata=error.metadata,
+    details: list[Message] = []
+    if error.reason:
+        details.append(
+            error_details_pb2.ErrorInfo(
+                reason=f"ERROR_REASON_{error.reason}", domain=DOMAIN, metadata=error.metadata
+            )
         )
-    ]
     if error.violations:
         details.append(
             error_details_pb2.BadRequest(
