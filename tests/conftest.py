@@ -1,0 +1,237 @@
+"""What all tests share: no network beyond loopback, one publication, gateways on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from flows import daily
+from flows.settings import FlowSettings
+from gateway import wiring
+from gateway.settings import Settings, load
+from market_data.replay.server import serve
+from market_data.replay.simulate import SimulationConfig
+from market_data.replay.simulate_records import simulate
+
+DEADLINE = 20.0
+"""Seconds that anything awaited in a test may take; none comes near it."""
+
+
+def is_loopback(address: Any) -> bool:
+    """Whether a socket address stays on this machine."""
+    if not isinstance(address, tuple):
+        return True  # a Unix socket
+    host = str(address[0])
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host in ("", "localhost")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network_beyond_loopback() -> Iterator[None]:
+    """Fails whatever connects a stream socket to another machine."""
+    connect, connect_ex = socket.socket.connect, socket.socket.connect_ex
+
+    def refuse_strangers(sock: socket.socket, address: Any) -> None:
+        internet = sock.family in (socket.AF_INET, socket.AF_INET6)
+        if internet and sock.type == socket.SOCK_STREAM and not is_loopback(address):
+            raise AssertionError(f"a test connects to {address}, beyond loopback")
+
+    def guarded_connect(sock: socket.socket, address: Any) -> None:
+        refuse_strangers(sock, address)
+        connect(sock, address)
+
+    def guarded_connect_ex(sock: socket.socket, address: Any) -> int:
+        refuse_strangers(sock, address)
+        return connect_ex(sock, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded_connect)
+        patch.setattr(socket.socket, "connect_ex", guarded_connect_ex)
+        yield
+
+
+@pytest.fixture(scope="session")
+def until() -> Callable[[Callable[[], bool]], None]:
+    """Waits until a condition holds."""
+
+    def wait(condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + DEADLINE
+        pause = threading.Event()
+        while not condition():
+            assert time.monotonic() < end, "the condition did not come true in time"
+            pause.wait(0.005)
+
+    return wait
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A lake with a publication.
+
+    Attributes:
+        folder: holds ``lake`` and ``raw``.
+        as_of: until when data was seen.
+    """
+
+    folder: Path
+    as_of: datetime
+
+    @property
+    def lake(self) -> Path:
+        """Folder of the lake."""
+        return self.folder / "lake"
+
+
+def publish(folder: Path, *, markets: int, seed: int) -> Published:
+    """Runs the daily pipeline on a simulated venue."""
+    archive = simulate(SimulationConfig(n_markets=markets, seed=seed, snapshots_per_market=40))
+    with serve(archive) as venue:
+        settings = FlowSettings(
+            lake=str(folder / "lake"),
+            raw=str(folder / "raw"),
+            gamma_url=f"{venue.base_url}/gamma",
+            clob_url=f"{venue.base_url}/clob",
+            subgraph_url=f"{venue.base_url}/subgraph/activity",
+            venue_rate=0,
+            venue_concurrency=16,
+        )
+        daily.daily.fn(as_of=archive.as_of, flow_settings=settings)
+    return Published(folder, archive.as_of)
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    """The publication of 300 simulated markets; nobody changes it."""
+    return publish(tmp_path_factory.mktemp("publication"), markets=300, seed=1)
+
+
+@dataclass
+class Loop:
+    """An event loop on a thread of its own, on which servers live while tests call them."""
+
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
+
+    def run(self, work: Awaitable[Any]) -> Any:
+        """Result of a coroutine that runs there."""
+
+        async def awaited() -> Any:
+            return await work
+
+        return asyncio.run_coroutine_threadsafe(awaited(), self.loop).result(DEADLINE)
+
+    def call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """Result of a plain function that runs there."""
+
+        async def called() -> Any:
+            return function(*arguments, **named)
+
+        return self.run(called())
+
+
+@pytest.fixture(scope="session")
+def server_loop() -> Iterator[Loop]:
+    """The loop of the servers."""
+    holder = Loop()
+    thread = threading.Thread(target=holder.loop.run_forever, name="servers", daemon=True)
+    thread.start()
+    yield holder
+    holder.loop.call_soon_threadsafe(holder.loop.stop)
+    thread.join(DEADLINE)
+    holder.loop.close()
+
+
+@dataclass
+class RunningGateway:
+    """A served gateway and a channel to it.
+
+    Attributes:
+        parts: what it is made of.
+        port: where it listens on 127.0.0.1.
+        channel: a client's connection.
+    """
+
+    parts: wiring.Parts
+    port: int
+    channel: grpc.Channel
+
+    @property
+    def address(self) -> str:
+        """``host:port``."""
+        return f"127.0.0.1:{self.port}"
+
+    def key(self, role: str, **options: Any) -> str:
+        """A new key that the gateway already knows."""
+        text, _ = self.parts.keys.create(role, **options)
+        self.parts.ring.replace(self.parts.keys.rows())
+        return text
+
+
+Start = Callable[..., RunningGateway]
+
+
+@pytest.fixture(scope="session")
+def serve_gateway(server_loop: Loop, tmp_path_factory: pytest.TempPathFactory) -> Start:
+    """Starts gateways: ``serve_gateway(stack, gateway={…})``; they end with the ExitStack."""
+
+    def start(stack: ExitStack, **sections: dict[str, Any]) -> RunningGateway:
+        settings = gateway_settings(tmp_path_factory.mktemp("gateway"), sections)
+        parts = server_loop.call(wiring.build, settings)
+        life = wiring.running(parts)
+        port = server_loop.run(life.__aenter__())
+        stack.callback(lambda: server_loop.run(life.__aexit__(None, None, None)))
+        channel = stack.enter_context(open_channel(f"127.0.0.1:{port}"))
+        return RunningGateway(parts, port, channel)
+
+    return start
+
+
+def open_channel(address: str) -> grpc.Channel:
+    """A channel of its own connection, with limits above the server's."""
+    limit = 64 << 20
+    return grpc.insecure_channel(
+        address,
+        options=[
+            ("grpc.max_send_message_length", limit),
+            ("grpc.max_receive_message_length", limit),
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.enable_retries", 0),
+        ],
+    )
+
+
+def gateway_settings(folder: Path, sections: dict[str, dict[str, Any]]) -> Settings:
+    """Settings of a test's gateway; everything that it writes lies in ``folder``."""
+    own: dict[str, dict[str, Any]] = {
+        "gateway": {"port": 0, "refresh_seconds": 0.05, "drain_seconds": 5.0},
+        "control": {"url": f"sqlite:///{folder}/control.db"},
+        "flows": {"lake": str(folder / "lake"), "raw": str(folder / "raw")},
+    }
+    for section, fields in sections.items():
+        own.setdefault(section, {}).update(fields)
+    return load(own)
+
+
+@pytest.fixture(scope="session")
+def gateway(serve_gateway: Start, published: Published) -> Iterator[RunningGateway]:
+    """The gateway that most tests call, with the publication in its memory."""
+    with ExitStack() as stack:
+        running = serve_gateway(stack, flows={"lake": str(published.lake)})
+        end = time.monotonic() + DEADLINE
+        while not running.parts.publication.ready and time.monotonic() < end:
+            threading.Event().wait(0.01)
+        assert running.parts.publication.ready
+        yield running
