@@ -6,7 +6,6 @@ Ray first, while it is there; the same baselines in this process when it is away
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 
@@ -58,8 +57,7 @@ class Forecaster:
         remote = self._chosen()
         if remote is not None:
             try:
-                async with asyncio.timeout(max(0.0, budget - LOCAL_RESERVE)):
-                    return await remote.forecast(query, series)
+                return await remote.submit(query, series, budget - LOCAL_RESERVE)
             except MarketcalError:
                 raise
             except TimeoutError:
@@ -71,8 +69,7 @@ class Forecaster:
             if self._settings.in_process is Where.NEVER:
                 raise NotReady("the forecast deployment does not answer", retry_after=AWAY_SECONDS)
         try:
-            async with asyncio.timeout(max(budget, LOCAL_RESERVE)):
-                return await self._local.forecast(query, series)
+            return await self._local.submit(query, series, max(budget, LOCAL_RESERVE))
         except TimeoutError:
             raise OutOfTime("no forecast within the deadline") from None
 
@@ -93,6 +90,7 @@ class Forecaster:
     def _pool(self, backend: Backend) -> Pool:
         return Pool(
             backend,
+            self._clock,
             max_batch=self._settings.max_batch,
             max_queue=self._settings.max_queue,
             parallel_batches=self._settings.parallel_batches,

@@ -1,16 +1,17 @@
 """The coalescing pool: many callers, few calls.
 
 A call to a model costs about the same for one series as for sixty, so concurrent requests travel
-together. There is no waiting timer: while a slot is free the waiting series leave as soon as a turn
-of the event loop brings no further one, and while all slots are taken they gather. A lone request
-is therefore held back by one empty turn, and under load the batches grow by themselves.
+together. The event loop admits requests one by one, so the first of a burst cannot know of the
+others; the pool therefore expects as many series as have recently come together, and sends as soon
+as they are there, or when `PATIENCE` has passed without a further one. A lone caller expects nobody
+and is held back by a few empty turns of the loop alone. While all slots are taken, series gather.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from forecast_service.batch import Bands, Batch, BatchAnswer, Query, answer, gather, scatter
@@ -18,6 +19,12 @@ from forecast_service.series import Series
 from marketcal.errors import Overloaded
 
 RETRY_AFTER = 0.05
+PATIENCE = 0.0005
+"""Seconds without a further series after which a batch leaves without those still expected."""
+LONE_TURNS = 4
+"""Empty turns of the loop after which a series that expects nobody leaves."""
+MEMORY = 64
+"""Batches whose sizes are remembered."""
 
 
 class Backend(Protocol):
@@ -64,27 +71,36 @@ class Pool:
     """
 
     def __init__(
-        self, backend: Backend, *, max_batch: int, max_queue: int, parallel_batches: int
+        self,
+        backend: Backend,
+        clock: Callable[[], float],
+        *,
+        max_batch: int,
+        max_queue: int,
+        parallel_batches: int,
     ) -> None:
         self.backend = backend
+        self._clock = clock
         self._max_batch = max_batch
         self._max_queue = max_queue
         self._free = parallel_batches
         self._waiting: deque[_Waiting] = deque()
+        self._recent: deque[int] = deque([1], maxlen=MEMORY)
         self._scheduled = False
         self._running: set[asyncio.Task[None]] = set()
 
-    async def forecast(self, query: Query, series: Series) -> Bands:
-        """The bands of one series.
-
-        Raises:
-            Overloaded: the queue is full.
-            Exception: whatever the backend raised for the batch.
-        """
-        return await self.submit(query, series)
-
-    def submit(self, query: Query, series: Series) -> asyncio.Future[Bands]:
+    def submit(
+        self, query: Query, series: Series, budget: float | None = None
+    ) -> asyncio.Future[Bands]:
         """Queues one series; a cancelled future leaves its batch before it is sent.
+
+        Args:
+            query: what is asked.
+            series: of which series.
+            budget: seconds after which the future ends with TimeoutError; None for never.
+
+        Returns:
+            A future of the bands; it may end with whatever the backend raised for the batch.
 
         Raises:
             Overloaded: the queue is full.
@@ -93,17 +109,27 @@ class Pool:
             raise Overloaded("the forecast queue is full", retry_after=RETRY_AFTER)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Bands] = loop.create_future()
+        if budget is not None:
+            timer = loop.call_later(max(budget, 0.0), _expire, future)
+            future.add_done_callback(lambda _: timer.cancel())
         self._waiting.append(_Waiting(query, series, future))
         if self._free and not self._scheduled:
             self._scheduled = True
-            loop.call_soon(self._gather, loop, len(self._waiting))
+            loop.call_soon(self._gather, loop, len(self._waiting), self._clock(), 0)
         return future
 
-    def _gather(self, loop: asyncio.AbstractEventLoop, seen: int) -> None:
-        """Sends once a turn of the event loop has brought no further series."""
+    def _gather(self, loop: asyncio.AbstractEventLoop, seen: int, since: float, turns: int) -> None:
+        """Sends when those that are expected have come, or nobody has come for a while."""
         arrived = len(self._waiting)
-        if seen < arrived < self._max_batch:
-            loop.call_soon(self._gather, loop, arrived)
+        now = self._clock()
+        if arrived > seen:
+            since, turns = now, 0
+        expected = max(self._recent)
+        alone = expected == 1 and turns >= LONE_TURNS
+        if not (
+            alone or now - since > PATIENCE or arrived >= min(max(expected, 2), self._max_batch)
+        ):
+            loop.call_soon(self._gather, loop, arrived, since, turns + 1)
             return
         self._scheduled = False
         self._send()
@@ -114,6 +140,7 @@ class Pool:
             if not taken:
                 return
             self._free -= 1
+            self._recent.append(len(taken))
             task = asyncio.create_task(self._run(taken))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
@@ -149,3 +176,8 @@ class Pool:
         finally:
             self._free += 1
             self._send()
+
+
+def _expire(future: asyncio.Future[Bands]) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError())

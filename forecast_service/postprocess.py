@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +93,7 @@ def finish(
         Adjustment.WIDENED: np.zeros(quantiles.shape[0], dtype=np.int64),
         Adjustment.NARROWED: np.zeros(quantiles.shape[0], dtype=np.int64),
     }
-    reference = _reference(levels)
+    reference = _reference(tuple(levels.tolist()))
     if reference is None:
         return FinalBand(ordered, counts)
     kept = limits or WidthLimits()
@@ -123,8 +124,10 @@ def _widen(ordered: FloatArray, reference: _Reference, *, deficit: FloatArray) -
     return np.asarray(opened + below * upper - above * lower)
 
 
-def _reference(levels: FloatArray) -> _Reference | None:
+@lru_cache(maxsize=256)
+def _reference(of: tuple[float, ...]) -> _Reference | None:
     """The reference pair of a set of levels, or None when no width is defined."""
+    levels = np.asarray(of)
     low = 0.1
     if levels[0] > 0.1 + _TOUCHED or levels[-1] < 0.9 - _TOUCHED:
         paired = np.abs(levels[:, None] + levels[None, :] - 1.0) < 1e-9

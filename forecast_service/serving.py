@@ -70,14 +70,16 @@ def _listen_where_the_node_is() -> None:
     Serve 2.60 binds it to every interface and has no setting for that; it looks the function up
     that binds only after a deployment has been constructed.
     """
+    import ray
     from ray.serve._private import replica
-    from ray.util import get_node_ip_address
 
-    address = get_node_ip_address()
+    where: Any = ray.util.get_node_ip_address
+    address = where()
     if address != "127.0.0.1":
         return
-    bind = replica.add_port_to_grpc_server
-    replica.add_port_to_grpc_server = lambda server, _everywhere: bind(server, f"{address}:0")
+    module: Any = replica
+    bind = module.add_port_to_grpc_server
+    module.add_port_to_grpc_server = lambda server, _everywhere: bind(server, f"{address}:0")
 
 
 def pack(batch: Batch) -> tuple[Any, ...]:
@@ -147,7 +149,7 @@ def start_cluster(temporary: Path) -> str:
     os.environ.update(LOOPBACK)
     import ray
 
-    context = ray.init(
+    context: Any = ray.init(
         address="local",
         namespace="serve",
         include_dashboard=False,
@@ -172,5 +174,7 @@ def stop_cluster() -> None:
     import ray
     from ray import serve
 
-    serve.shutdown()
-    ray.shutdown()
+    end_deployments: Any = serve.shutdown
+    end_deployments()
+    end_cluster: Any = ray.shutdown
+    end_cluster()

@@ -24,7 +24,7 @@ from gateway.roles import ROLES
 from marketcal.errors import CredentialExpired, CredentialInvalid, CredentialRevoked
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
-_KEY = re.compile(r"mk_([0-9a-z]{8})_([0-9a-z]{32})([0-9a-z]{6})")
+_KEY = re.compile(r"mk_([0-9a-z]{8})_([0-9a-z]{32}[0-9a-z]{6})")
 _METADATA = sa.MetaData()
 API_KEY = sa.Table(
     "api_key",
@@ -60,11 +60,12 @@ def new_key() -> tuple[str, str, str]:
     """A fresh key: (the text to hand out once, its id, the digest to store)."""
     key_id = "".join(secrets.choice(_ALPHABET) for _ in range(8))
     secret = "".join(secrets.choice(_ALPHABET) for _ in range(32))
-    return f"mk_{key_id}_{secret}{_checksum(key_id, secret)}", key_id, _digest(secret)
+    secret += _checksum(key_id, secret)
+    return f"mk_{key_id}_{secret}", key_id, _digest(secret)
 
 
-def split_key(text: str) -> tuple[str, str, str]:
-    """(id, secret, checksum) of a key.
+def split_key(text: str) -> tuple[str, str]:
+    """(id, secret with its checksum) of a key.
 
     Raises:
         CredentialInvalid: it is not of the form.
@@ -72,7 +73,7 @@ def split_key(text: str) -> tuple[str, str, str]:
     match = _KEY.fullmatch(text)
     if match is None:
         raise CredentialInvalid("the API key is malformed: keys read mk_<id>_<secret>")
-    return match[1], match[2], match[3]
+    return match[1], match[2]
 
 
 def _checksum(key_id: str, secret: str) -> str:
@@ -203,15 +204,13 @@ class KeyRing:
             CredentialRevoked: it was revoked.
             CredentialExpired: its time is over.
         """
-        key_id, secret, checksum = split_key(text)
+        key_id, secret = split_key(text)
         found = self._rows.get(key_id)
         digest = _digest(secret)
         if not hmac.compare_digest(digest, found[0].secret_sha256 if found else "0" * 64):
-            mistyped = checksum != _checksum(key_id, secret)
+            mistyped = secret[32:] != _checksum(key_id, secret[:32])
             raise CredentialInvalid(f"the API key is {'mistyped' if mistyped else 'not known'}")
         assert found is not None
-        if checksum != _checksum_of(secret, found[0]):
-            raise CredentialInvalid("the API key is mistyped")
         row, identity = found
         if row.revoked_at is not None:
             raise CredentialRevoked(f"the API key {key_id} was revoked")

@@ -12,9 +12,10 @@ more and repairs the under-coverage that an estimated α causes at long horizons
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from scipy import signal
+from scipy import fft, signal
 
 from forecast_service.baselines.context import (
     MIN_SCALE,
@@ -47,26 +48,92 @@ class SmoothingFit:
 
 
 def fit(context: Context) -> SmoothingFit:
-    """Run the smoother for every weight of the grid; a gap of k steps adds (k - 1) α² to F."""
-    shape = (context.last.size, ALPHAS.size)
-    squares, residual = np.empty(shape), np.empty(shape)
-    log_scale = np.zeros(shape)
-    centred = context.packed - context.packed[:, :1]
-    gaps, valid = context.gaps, context.valid
-    for a, alpha in enumerate(ALPHAS):
-        errors = signal.lfilter([1.0, -1.0], [1.0, alpha - 1.0], centred)
-        residual[:, a] = errors[:, -1]
-        if gaps is None or valid is None:
-            squares[:, a] = np.einsum("bt,bt->b", errors, errors)
-            continue
-        factor = 1.0 + (gaps - 1.0) * alpha**2
-        squares[:, a] = (errors[:, 1:] ** 2 / factor).sum(axis=1)
-        log_scale[:, a] = np.log(factor).sum(axis=1)
+    """Run the smoother for every weight of the grid."""
+    gaps = context.gaps
+    if gaps is None:
+        squares, residual = _innovations(context.moves)
+        log_scale = np.zeros(ALPHAS.size)
+    else:
+        squares, residual, log_scale = _innovations_over_gaps(context, gaps)
     moves = np.maximum(context.count - 1.0, 0.0)[:, None]
     variance = np.maximum(squares / np.maximum(moves, 1.0), MIN_SCALE**2)
     variance = np.where(moves > 0.0, variance, UNKNOWN_SCALE**2)
     level = context.last[:, None] - (1.0 - ALPHAS) * residual
     return SmoothingFit(-0.5 * (moves * np.log(variance) + log_scale), variance, level)
+
+
+def _innovations(moves: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """([B, A] sum of squared innovations, [B, A] last innovation) of series without gaps.
+
+    With ``d`` the moves, innovations are ``e_t = Σ_k (1 - α)^k d_{t-k}``: a one-pole filter. Their
+    energy needs no filtering: by Parseval it is the power spectrum of ``d`` weighted by that of the
+    filter, less the energy ``e_T² r² / (1 - r²)``, ``r = 1 - α``, of the filter's ringing after
+    the last move. Padding keeps the ringing of the slowest weight from coming round again.
+    """
+    length = moves.shape[1]
+    if length == 0:
+        return np.zeros((moves.shape[0], ALPHAS.size)), np.zeros((moves.shape[0], ALPHAS.size))
+    kernel = _kernel(length)
+    spectrum = fft.rfft(moves, kernel.padded, axis=1)
+    last = moves @ kernel.recall
+    power = spectrum.real**2 + spectrum.imag**2
+    return np.maximum(power @ kernel.energy - last**2 * kernel.ringing, 0.0), last
+
+
+@dataclass(frozen=True, slots=True)
+class _Kernel:
+    """What `_innovations` needs for series with a number of moves T.
+
+    Attributes:
+        padded: length of the transform.
+        energy: [F, A] float64, power of the filters, folded and scaled for a real transform.
+        recall: [T, A] float64, weights of the last innovation.
+        ringing: [A] float64, energy after the end per squared last innovation.
+    """
+
+    padded: int
+    energy: FloatArray
+    recall: FloatArray
+    ringing: FloatArray
+
+
+_RINGING_STEPS = 760
+"""0.97^760 < 1e-10: the slowest weight of the grid has died away."""
+
+
+@lru_cache(maxsize=64)
+def _kernel(length: int) -> _Kernel:
+    padded = int(fft.next_fast_len(length + _RINGING_STEPS, real=True))
+    poles = 1.0 - ALPHAS
+    angles = 2.0 * np.pi * np.arange(padded // 2 + 1) / padded
+    folded = np.full(angles.size, 2.0)
+    folded[0] = 1.0
+    if padded % 2 == 0:
+        folded[-1] = 1.0
+    response = 1.0 - 2.0 * poles * np.cos(angles)[:, None] + poles**2
+    ages = np.arange(length - 1, -1, -1)[:, None]
+    return _Kernel(
+        padded=padded,
+        energy=folded[:, None] / (padded * response),
+        recall=poles**ages,
+        ringing=poles**2 / (1.0 - poles**2),
+    )
+
+
+def _innovations_over_gaps(
+    context: Context, gaps: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """As `_innovations`, and [B, A] log variance factors: a gap of k steps adds (k - 1) α²."""
+    shape = (context.last.size, ALPHAS.size)
+    squares, residual, log_scale = np.empty(shape), np.empty(shape), np.empty(shape)
+    centred = context.packed - context.packed[:, :1]
+    for a, alpha in enumerate(ALPHAS):
+        errors = signal.lfilter([1.0, -1.0], [1.0, alpha - 1.0], centred)
+        residual[:, a] = errors[:, -1]
+        factor = 1.0 + (gaps - 1.0) * alpha**2
+        squares[:, a] = (errors[:, 1:] ** 2 / factor).sum(axis=1)
+        log_scale[:, a] = np.log(factor).sum(axis=1)
+    return squares, residual, log_scale
 
 
 def likelihood_weights(log_likelihood: FloatArray) -> FloatArray:

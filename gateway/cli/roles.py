@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -49,6 +50,9 @@ def _gateway(port: int | None, ready_file: Path | None) -> None:
     loaded = settings.load({"gateway": {} if port is None else {"port": port}})
 
     def announce(chosen: int) -> None:
+        # What start-up made stays: a collection need not walk through Ray's and polars' modules.
+        gc.collect()
+        gc.freeze()
         _announce(ready_file, {"address": f"{loaded.gateway.host}:{chosen}"})
 
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import uuid
+import secrets
 
 from gateway.call import Call
 
@@ -15,5 +15,5 @@ def assign_request_id(call: Call) -> None:
     """Sets ``call.request_id`` and sends it back as a trailer."""
     sent = call.metadata.get(HEADER)
     harmless = isinstance(sent, str) and _HARMLESS.fullmatch(sent)
-    call.request_id = str(sent) if harmless else uuid.uuid4().hex
+    call.request_id = str(sent) if harmless else secrets.token_hex(16)
     call.trailers.append((HEADER, call.request_id))
