@@ -1,0 +1,219 @@
+"""The daily flow as a Prefect server sees it: stages, states, artifacts, and nothing persisted."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prefect.events.worker import EventsWorker
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_HOME,
+    PREFECT_LOGGING_LEVEL,
+    PREFECT_LOGGING_TO_API_ENABLED,
+    temporary_settings,
+)
+
+from flows import daily
+from flows.daily import CALIBRATION, INGESTION
+from flows.runs import NoDataError, Run
+from flows.settings import FlowSettings
+from market_data.errors import VenueUnreachable
+from market_data.replay.archive import Archive
+from market_data.replay.faults import FaultPlan
+from market_data.replay.server import RunningReplay, serve
+
+pytestmark = pytest.mark.prefect
+STAGES = [stage.name for stage in (*INGESTION, *CALIBRATION)]
+MakeSettings = Callable[..., FlowSettings]
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running Prefect server; ``ask`` posts to its API."""
+
+    api: str
+    home: Path
+
+    def ask(self, path: str, **body: Any) -> Any:
+        answer = httpx.post(f"{self.api}/{path}", json=body, timeout=20)
+        answer.raise_for_status()
+        return answer.json()
+
+    def run_named(self, run_name: str) -> dict[str, Any]:
+        """The flow run with this name."""
+        found = self.ask("flow_runs/filter", flow_runs={"name": {"any_": [run_name]}})
+        assert len(found) == 1
+        return dict(found[0])
+
+    def of_run(self, run: dict[str, Any], what: str) -> list[dict[str, Any]]:
+        """Task runs or artifacts of a flow run."""
+        return list(self.ask(f"{what}/filter", flow_runs={"id": {"any_": [run["id"]]}}))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A Prefect server in its own process and folder, on a port that the kernel picks."""
+    home = tmp_path_factory.mktemp("prefect")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_API_URL": "",
+        "PREFECT_SERVER_API_HOST": "127.0.0.1",
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
+    }
+    command = (
+        "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app",
+        "--host", "127.0.0.1", "--port", str(port), "--log-level", "warning",
+    )  # fmt: skip
+    with (home / "server.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, *command], env=environment, stdout=log, stderr=log
+        )
+    try:
+        wait_until_healthy(f"http://127.0.0.1:{port}/api/health", process, home / "server.log")
+        changes = {
+            PREFECT_API_URL: f"http://127.0.0.1:{port}/api",
+            PREFECT_HOME: home,
+            PREFECT_LOGGING_LEVEL: "CRITICAL",
+            PREFECT_LOGGING_TO_API_ENABLED: False,
+        }
+        with temporary_settings(changes):
+            yield Server(f"http://127.0.0.1:{port}/api", home)
+            EventsWorker.drain_all()  # else this process would wait at its end for a dead server
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()
+        try:
+            if httpx.get(url, timeout=2).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+    raise AssertionError(f"no Prefect server within 60 s: {log.read_text()}")
+
+
+@pytest.fixture(scope="module")
+def seen(
+    server: Server, archive: Archive, replay: RunningReplay, tmp_path_factory: Any
+) -> tuple[Run, dict[str, Any]]:
+    """A run through Prefect and what the server keeps of it."""
+    folder = tmp_path_factory.mktemp("seen")
+    settings = FlowSettings(
+        lake=str(folder / "lake"),
+        raw=str(folder / "raw"),
+        gamma_url=f"{replay.base_url}/gamma",
+        clob_url=f"{replay.base_url}/clob",
+        subgraph_url=f"{replay.base_url}/subgraph/activity",
+        venue_rate=0,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run = daily.daily(as_of=archive.as_of, flow_settings=settings)
+    return run, server.run_named("daily 2026-10-01")
+
+
+def test_each_stage_is_one_completed_task_run_with_its_name(
+    server: Server, seen: tuple[Run, dict[str, Any]]
+) -> None:
+    run, flow_run = seen
+    assert isinstance(run, Run)
+    assert (flow_run["state"]["type"], flow_run["state"]["name"]) == ("COMPLETED", "Completed")
+    tasks = server.of_run(flow_run, "task_runs")
+    assert sorted(task["name"] for task in tasks) == sorted(STAGES)
+    assert {task["state"]["name"] for task in tasks} == {"Completed"}
+    begun = sorted(tasks, key=lambda task: task["start_time"])
+    assert [task["name"] for task in begun] == STAGES
+
+
+def test_a_run_shows_its_rows_its_scores_and_its_reliability(
+    server: Server, seen: tuple[Run, dict[str, Any]]
+) -> None:
+    run, flow_run = seen
+    artifacts = {artifact["key"]: artifact for artifact in server.of_run(flow_run, "artifacts")}
+    assert set(artifacts) == {
+        "daily-stages", "daily-scores", "daily-reliability-30d", "daily-reliability-90d",
+    }  # fmt: skip
+    stages = artifacts["daily-stages"]["data"]
+    assert f'"rows out": {run.stages["prices"].rows_out}' in stages
+    assert all(f'"stage": "{stage}"' in stages for stage in STAGES)
+    assert "category=*|liquidity=*|tte=*" in artifacts["daily-scores"]["data"]
+    for window in run.settings.windows:
+        picture = artifacts[f"daily-reliability-{window}"]["data"]
+        assert picture.startswith("![reliability](data:image/png;base64,iVBORw0KGgo")
+
+
+def test_prefect_keeps_no_result(server: Server, seen: tuple[Run, dict[str, Any]]) -> None:
+    _, flow_run = seen
+    assert flow_run["state"]["data"] is None
+    kept = server.home / "storage"
+    assert not kept.exists() or not list(kept.iterdir())
+
+
+def test_a_run_that_failed_in_parts_is_a_partial_success_that_names_them(
+    server: Server,
+    archive: Archive,
+    replay: RunningReplay,
+    settings_for: MakeSettings,
+    run_row: Callable[[Run], dict[str, Any]],
+) -> None:
+    with serve(archive, faults=FaultPlan(server_error=0.1, seed=3)) as shaky:
+        settings = settings_for(
+            replay.base_url, clob_url=f"{shaky.base_url}/clob", venue_attempts=1
+        )
+        until = archive.as_of + timedelta(days=1)
+        state: Any = daily.daily(as_of=until, flow_settings=settings, return_state=True)
+    assert (state.type, state.name) == ("COMPLETED", "PartialSuccess")
+    kept = server.run_named("daily 2026-10-02")["state"]
+    assert (kept["type"], kept["name"]) == ("COMPLETED", "PartialSuccess")
+    assert "price histories failed for good: polymarket:" in kept["message"]
+    row = run_row(settings)
+    assert (row["status"], row["error"]) == ("PARTIAL_SUCCESS", kept["message"])
+
+
+def test_a_stage_that_fails_is_tried_again_and_then_fails_the_run(
+    server: Server, archive: Archive, settings_for: MakeSettings
+) -> None:
+    settings = settings_for("http://127.0.0.1:9", venue_attempts=1, retry_seconds=(0.0, 0.0))
+    with pytest.raises(VenueUnreachable, match="no answer"):
+        daily.daily(as_of=archive.as_of + timedelta(days=2), flow_settings=settings)
+    flow_run = server.run_named("daily 2026-10-03")
+    assert flow_run["state"]["type"] == "FAILED"
+    assert "VenueUnreachable" in flow_run["state"]["message"]
+    (task,) = server.of_run(flow_run, "task_runs")
+    assert (task["name"], task["state"]["type"], task["run_count"]) == ("markets", "FAILED", 3)
+
+
+def test_a_run_without_data_fails_at_once(
+    server: Server, archive: Archive, replay: RunningReplay, settings_for: MakeSettings
+) -> None:
+    settings = settings_for(replay.base_url, retry_seconds=(0.0, 0.0))
+    with pytest.raises(NoDataError):
+        daily.daily(as_of=archive.as_of - timedelta(days=500), flow_settings=settings)
+    flow_run = server.run_named("daily 2025-05-19")
+    assert (flow_run["state"]["type"], flow_run["name"]) == ("FAILED", "daily 2025-05-19")
+    (failed,) = [
+        task for task in server.of_run(flow_run, "task_runs") if task["state"]["type"] == "FAILED"
+    ]
+    assert (failed["name"], failed["run_count"]) == ("metrics", 1)
