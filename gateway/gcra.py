@@ -38,6 +38,10 @@ class Limiter:
         self._capacity = capacity
         self._arrival: OrderedDict[object, float] = OrderedDict()
 
+    def __len__(self) -> int:
+        """Identities that are remembered."""
+        return len(self._arrival)
+
     def check(self, key: object, cost: int, *, rate_per_minute: float, burst: int) -> Verdict:
         """Takes ``cost`` tokens from ``key``'s bucket if they are there."""
         interval = 60.0 / rate_per_minute

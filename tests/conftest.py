@@ -193,13 +193,19 @@ def serve_gateway(server_loop: Loop, tmp_path_factory: pytest.TempPathFactory) -
         life = wiring.running(parts)
         port = server_loop.run(life.__aenter__())
         stack.callback(lambda: server_loop.run(life.__aexit__(None, None, None)))
-        channel = stack.enter_context(open_channel(f"127.0.0.1:{port}"))
+        channel = stack.enter_context(connect_to(f"127.0.0.1:{port}"))
         return RunningGateway(parts, port, channel)
 
     return start
 
 
-def open_channel(address: str) -> grpc.Channel:
+@pytest.fixture(scope="session")
+def open_channel() -> Callable[[str], grpc.Channel]:
+    """Opens connections to an address."""
+    return connect_to
+
+
+def connect_to(address: str) -> grpc.Channel:
     """A channel of its own connection, with limits above the server's."""
     limit = 64 << 20
     return grpc.insecure_channel(

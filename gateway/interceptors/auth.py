@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gateway.call import Call, Identity
 from gateway.gcra import Limiter
 from gateway.keys import KeyRing
@@ -32,16 +34,16 @@ class Authentication:
         if credential is None:
             if self._anonymous is None:
                 raise CredentialMissing("send an API key as 'authorization: Bearer <key>'")
-            call.identity = self._anonymous
+            name = f"{self._anonymous.name} {_address(call)}"  # a limit of its own per address
+            call.identity = replace(self._anonymous, name=name)
             return
         try:
             call.identity = self._ring.authenticate(credential)
         except CredentialInvalid:
-            self._count_failure(call.context.peer())
+            self._count_failure(_address(call))
             raise
 
-    def _count_failure(self, peer: str) -> None:
-        address = peer.rsplit(":", 1)[0]
+    def _count_failure(self, address: str) -> None:
         verdict = self._failures.check(
             address, 1, rate_per_minute=FAILURES_PER_MINUTE, burst=FAILURE_BURST
         )
@@ -49,6 +51,11 @@ class Authentication:
             raise TooManyFailedCredentials(
                 "too many failed credentials from this address", retry_after=verdict.retry_after
             )
+
+
+def _address(call: Call) -> str:
+    """Where the call comes from, without the port."""
+    return str(call.context.peer()).rsplit(":", 1)[0]
 
 
 def _credential(metadata: dict[str, str | bytes]) -> str | None:

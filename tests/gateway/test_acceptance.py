@@ -207,14 +207,6 @@ def test_bytes_that_are_no_message_are_refused(
     assert (refusal.code, refusal.reason) == ("INVALID_ARGUMENT", "INVALID_FIELD")
 
 
-def test_a_deadline_that_has_passed_ends_the_call(
-    stubs: Any, refused: Any, make_request: Any, as_forecaster: Any
-) -> None:
-    refusal = refused(stubs.forecasts.Forecast, make_request(), as_forecaster, timeout=1e-6)
-
-    assert refusal.code == "DEADLINE_EXCEEDED"
-
-
 def test_a_method_that_the_contract_does_not_name_is_unimplemented(
     gateway: Any, refused: Any, as_forecaster: Any
 ) -> None:
