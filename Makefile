@@ -71,7 +71,6 @@ sdk: $(STAMP)  ## wheels of the client and of the platform, in dist/
 	@ls dist
 
 docs: $(STAMP)  ## the generated parts of the documents
-	@$(BIN)/python -m gateway.cli.main config show --output json >/dev/null
 	@$(BIN)/python docs/generate.py
 
 clean:  ## what can be made again; var/ too

@@ -25,6 +25,8 @@ from flows.settings import FlowSettings
 from forecast_service.settings import ForecastSettings
 
 PREFIX = "MARKETCAL_"
+CLIENT_VARIABLES = frozenset({"MARKETCAL_ADDRESS", "MARKETCAL_KEY"})
+"""Variables of the command line's client commands; no setting of a server."""
 FILE = "marketcal.toml"
 
 
@@ -55,7 +57,6 @@ class GatewaySettings(BaseModel):
     anonymous_role: Literal["viewer", "forecaster"] | None = Field(
         None, description="Role of callers without a credential. Unset: they are refused."
     )
-    otlp_endpoint: str = Field("", description="OTLP/HTTP traces endpoint. Empty: traces stay off.")
 
 
 class ControlSettings(BaseModel):
@@ -113,6 +114,7 @@ def load(overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
 def unknown_environment(environment: Mapping[str, str]) -> list[str]:
     """Variables with our prefix that no field reads."""
     known = {f"{PREFIX}{section}__{field}".upper() for section, field in _fields()}
+    known |= CLIENT_VARIABLES
     return sorted(
         name
         for name in environment

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from google.protobuf.message import Message
+from opentelemetry import trace
 
 from calibration_service.market_service import MarketService
 from calibration_service.publication import Publication
@@ -158,7 +159,7 @@ def _pipeline(settings: Settings, ring: KeyRing, clock: Callable[[], float]) -> 
         ring, Limiter(clock), anonymous_role=settings.gateway.anonymous_role
     )
     return Pipeline(
-        telemetry=Telemetry(),
+        telemetry=Telemetry.of(trace.get_tracer_provider()),
         admissions=(authentication, require_scope),
         checks=(RateLimit(Limiter(clock)), check_rules),
         in_flight=InFlight(settings.gateway.max_in_flight),

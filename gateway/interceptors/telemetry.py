@@ -1,7 +1,7 @@
 """One span per call by the RPC conventions, with the caller's W3C trace context as its parent.
 
-Without a tracer provider (`gateway.wiring` sets one only where an exporter is configured) the
-calls below are no-ops of the OpenTelemetry API.
+Spans go to the process's OpenTelemetry provider when it has one (``opentelemetry-instrument``, or a
+provider set by the embedding program); without one nothing is recorded and nothing is sent.
 """
 
 from __future__ import annotations
@@ -10,7 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from opentelemetry import trace
-from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import (
+    NoOpTracerProvider,
+    ProxyTracerProvider,
+    SpanKind,
+    Status,
+    StatusCode,
+    Tracer,
+    TracerProvider,
+)
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from gateway.call import Call
@@ -24,6 +32,12 @@ class Telemetry:
 
     def __init__(self, tracer: Tracer | None = None) -> None:
         self._tracer = tracer
+
+    @classmethod
+    def of(cls, provider: TracerProvider) -> Telemetry:
+        """Traces to ``provider``; none when that is the API's own placeholder."""
+        placeholder = isinstance(provider, NoOpTracerProvider | ProxyTracerProvider)
+        return cls(None if placeholder else provider.get_tracer("marketcal.gateway"))
 
     @contextmanager
     def span(self, call: Call) -> Iterator[None]:
