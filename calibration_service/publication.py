@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from polars.exceptions import PanicException
+
 from calibration_service import tables
 from calibration_service.tables import Tables
 from market_data.lake import Lake
@@ -11,6 +13,10 @@ from marketcal.errors import NotReady
 
 _LOG = logging.getLogger("calibration_service")
 RETRY_AFTER = 5.0
+
+
+class UnreadableLakeError(Exception):
+    """The tables of a publication are there and cannot be read."""
 
 
 class Publication:
@@ -24,12 +30,16 @@ class Publication:
         """Loads a newer publication if there is one; returns whether it did. Blocks.
 
         Raises:
-            Exception: the lake cannot be read; what was served before stays.
+            UnreadableLakeError: a file of the lake is damaged; what was served before stays.
+            Exception: the lake is away; what was served before stays.
         """
         version = self._lake.version("scoreboard")
         if version is None or (self._tables is not None and self._tables.version == version):
             return False
-        loaded = tables.load(self._lake)
+        try:
+            loaded = tables.load(self._lake)
+        except PanicException as error:  # no Exception by birth: it would end the whole task
+            raise UnreadableLakeError(f"publication {version} cannot be read: {error}") from error
         if loaded is None:
             return False
         self._tables = loaded

@@ -96,7 +96,7 @@ class Published:
         return self.folder / "lake"
 
 
-def publish(folder: Path, *, markets: int, seed: int) -> Published:
+def run_daily(folder: Path, *, markets: int, seed: int) -> Published:
     """Runs the daily pipeline on a simulated venue."""
     archive = simulate(SimulationConfig(n_markets=markets, seed=seed, snapshots_per_market=40))
     with serve(archive) as venue:
@@ -116,7 +116,13 @@ def publish(folder: Path, *, markets: int, seed: int) -> Published:
 @pytest.fixture(scope="session")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
     """The publication of 300 simulated markets; nobody changes it."""
-    return publish(tmp_path_factory.mktemp("publication"), markets=300, seed=1)
+    return run_daily(tmp_path_factory.mktemp("publication"), markets=300, seed=1)
+
+
+@pytest.fixture(scope="session")
+def publish() -> Callable[..., Published]:
+    """Runs the daily pipeline into a folder: ``publish(folder, markets=…, seed=…)``."""
+    return run_daily
 
 
 @dataclass
