@@ -1,0 +1,136 @@
+"""Requests become questions, and answers become messages; what cannot be is refused by field."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forecast_service import wire
+from forecast_service.batch import Bands
+from forecast_service.catalog import CATALOG
+from forecast_service.transform import Space
+from marketcal.errors import InvalidArgument, ModelNotFound, TooLarge
+from marketcal.v1 import forecast_pb2 as pb
+
+
+def request(**fields: Any) -> pb.ForecastRequest:
+    return pb.ForecastRequest(**({"market_id": "m", "values": [0.4, 0.5, 0.6]} | fields))
+
+
+def bands_for(question: wire.Question, **fields: Any) -> Bands:
+    shape = (question.query.horizon_steps, len(question.query.levels))
+    given_fields: dict[str, Any] = {
+        "quantiles": np.linspace(0.1, 0.9, shape[0] * shape[1]).reshape(shape),
+        "flags": 0, "adjusted": np.zeros(4, dtype=np.int64), "effective_horizon": shape[0],
+        "served_by": "test",
+    }  # fmt: skip
+    return Bands(**(given_fields | fields))
+
+
+def test_unset_fields_have_the_defaults_of_the_contract() -> None:
+    question = wire.decode(request(), "ewma")
+
+    assert question.query.model == "ewma"
+    assert question.query.horizon_steps == 12
+    assert question.query.levels == (0.1, 0.5, 0.9)
+    assert (question.query.transform.space, question.query.transform.eps) == (Space.LOGIT, 1e-6)
+    assert question.freq == "5m"
+
+
+@given(name=st.sampled_from(sorted(CATALOG)), horizon=st.integers(1, 2_016))
+def test_paths_come_level_by_level(name: str, horizon: int) -> None:
+    asked = request(model=pb.ModelSpec(name=name), horizon_steps=horizon, quantiles=[0.2, 0.8])
+    question = wire.decode(asked, "ewma")
+    bands = bands_for(question)
+
+    answer = wire.encode(asked, question, bands, 0.25)
+
+    paths = np.array([path.values for path in answer.quantile_paths])
+    np.testing.assert_array_equal(paths, bands.quantiles.T)
+    assert [path.level for path in answer.quantile_paths] == [0.2, 0.8]
+    assert (answer.meta.model_name, answer.meta.served_by) == (name, "test")
+    assert answer.meta.latency.ToMilliseconds() == 250
+
+
+def test_leading_gaps_are_dropped_and_others_counted() -> None:
+    asked = request(values=[math.nan, math.nan, 0.5, math.nan, 0.5, 0.5])
+    question = wire.decode(asked, "ewma")
+
+    meta = wire.encode(asked, question, bands_for(question), 0.0).meta
+
+    assert (meta.input_length, meta.missing_ratio) == (4, 0.25)
+
+
+def test_every_adjustment_has_its_own_warning() -> None:
+    question = wire.decode(request(), "ewma")
+    bands = bands_for(question, adjusted=np.array([4, 3, 2, 1]), flags=1)
+
+    found = wire.encode(request(), question, bands, 0.0).meta.warnings
+
+    assert {w.code: w.count for w in found} == {
+        pb.WARNING_CODE_CLIPPED: 4,
+        pb.WARNING_CODE_QUANTILES_REARRANGED: 3,
+        pb.WARNING_CODE_WIDENED: 2,
+        pb.WARNING_CODE_NARROWED: 1,
+        pb.WARNING_CODE_SHORT_HISTORY: 1,
+    }
+    assert all(warning.message for warning in found)
+
+
+@pytest.mark.parametrize(
+    ("eps", "good"), [(0.0, True), (1e-12, True), (0.01, True), (9e-13, False)]
+)
+def test_a_clip_that_rounding_would_lose_is_refused(eps: float, good: bool) -> None:
+    asked = request(transform=pb.Transform(eps=eps))
+    if good:
+        assert wire.decode(asked, "ewma").query.transform.eps == (eps or 1e-6)
+        return
+    with pytest.raises(InvalidArgument) as caught:
+        wire.decode(asked, "ewma")
+    assert caught.value.violations[0].field == "transform.eps"
+
+
+def test_the_name_of_an_unknown_model_is_short_in_the_message_and_whole_in_the_details() -> None:
+    with pytest.raises(ModelNotFound) as caught:
+        wire.decode(request(model=pb.ModelSpec(name="x" * 64, version="7")), "ewma")
+    assert caught.value.resource == ("marketcal.v1.Model", "x" * 64)
+    assert len(caught.value.message) < 250
+
+
+@pytest.mark.parametrize("count", [39, 40, 41])
+def test_the_totals_of_a_batch_are_bounded_exactly(count: int) -> None:
+    batch = pb.BatchForecastRequest(items=[request(values=[0.5] * 10_000)] * count)
+    if count <= 40:
+        wire.check_totals(batch)
+        return
+    with pytest.raises(TooLarge) as caught:
+        wire.check_totals(batch)
+    assert caught.value.metadata == {"limit": "values", "maximum": "400000"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "numbers"),
+    [
+        ({}, 36),
+        ({"horizon_steps": 10, "quantiles": [0.1, 0.9]}, 20),
+        ({"horizon_steps": 10, "band": pb.BAND_KIND_BOTH}, 60),
+        ({"horizon_steps": 2_000_000}, 3),
+        ({"horizon_steps": -5}, 3),
+    ],
+)
+def test_the_size_of_an_answer_is_known_before_it_is_made(fields: Any, numbers: int) -> None:
+    assert wire.answer_values(request(**fields)) == numbers
+
+
+def test_a_model_is_shown_with_its_limits_and_licence() -> None:
+    for card in CATALOG.values():
+        model = wire.encode_model(card, "ewma")
+        assert (model.name, model.max_context_length) == (card.name, card.max_context)
+        assert model.max_native_horizon == card.max_horizon
+        assert model.licence_tag
+        assert model.is_default == (card.name == "ewma")
