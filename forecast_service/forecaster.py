@@ -36,10 +36,14 @@ class Forecaster:
         self._local = self._pool(InProcess())
         self._remote: Pool | None = None
         self._away_until = 0.0
+        self.failures = 0
+        """Calls to Ray that failed since one succeeded."""
 
     def connect(self, backend: Backend | None) -> None:
         """Says through which backend Ray answers; None when it is away."""
         self._remote = None if backend is None else self._pool(backend)
+        self._away_until = 0.0
+        self.failures = 0
 
     @property
     def connected(self) -> bool:
@@ -56,8 +60,11 @@ class Forecaster:
         """
         remote = self._chosen()
         if remote is not None:
+            wait = min(budget - LOCAL_RESERVE, self._settings.ray_seconds)
             try:
-                return await remote.submit(query, series, budget - LOCAL_RESERVE)
+                bands = await remote.submit(query, series, wait)
+                self.failures = 0
+                return bands
             except MarketcalError:
                 raise
             except TimeoutError:
@@ -84,7 +91,11 @@ class Forecaster:
         return None
 
     def _leave_alone(self, why: str) -> None:
-        self._away_until = self._clock() + AWAY_SECONDS
+        now = self._clock()
+        if now < self._away_until:
+            return  # others of the same batch have said so already
+        self._away_until = now + AWAY_SECONDS
+        self.failures += 1
         _LOG.warning("forecasting in process for %g s: Ray %s", AWAY_SECONDS, why)
 
     def _pool(self, backend: Backend) -> Pool:

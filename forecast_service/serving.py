@@ -32,6 +32,8 @@ ENVIRONMENT = {
     # Even switched off, a starting head node sends one report: to a port where nobody listens.
     "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9",
     "RAY_AUTH_MODE": "token",
+    # A call after the connection was lost must fail, not start a cluster of its own.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
     # The gateway outlives its cluster: losing it must not end the process after a minute.
     "RAY_gcs_rpc_server_reconnect_timeout_s": "1000000000",
     "RAY_DEDUP_LOGS": "0",
@@ -130,12 +132,18 @@ class RayBackend:
 
     served_by = f"ray:{DEPLOYMENT}"
 
-    def __init__(self, handle: Any) -> None:
+    def __init__(self, handle: Any, seconds: float) -> None:
         self._handle = handle
+        self._seconds = seconds
 
     async def answer(self, batches: Sequence[Batch]) -> list[BatchAnswer]:
-        """One handle call for all batches."""
-        packed = await self._handle.remote([pack(batch) for batch in batches])
+        """One handle call for all batches.
+
+        Raises:
+            TimeoutError: it took longer than a call may; a hanging replica must not hold a slot.
+        """
+        async with asyncio.timeout(self._seconds):
+            packed = await self._handle.remote([pack(batch) for batch in batches])
         return [BatchAnswer(*given) for given in packed]
 
 

@@ -28,6 +28,9 @@ class ForecastSettings(BaseModel):
     ray_address: str = Field(
         "", description="Address of the Ray cluster, host:port. Empty: no Ray."
     )
+    ray_seconds: float = Field(
+        1.0, gt=0, description="How long Ray is waited for before this process forecasts itself."
+    )
     app_name: str = Field("marketcal", description="Name of the Ray Serve application.")
     max_batch: int = Field(512, ge=1, le=4096, description="Series per call to a deployment.")
     max_queue: int = Field(

@@ -1,12 +1,14 @@
-"""Keeps the gateway connected to Ray: looks for the application, and lets go of it when it is gone.
+"""Keeps the gateway connected to Ray: joins when the application is there, lets go when it is gone.
 
-The gateway starts and answers without Ray; this link runs beside it.
+The gateway starts and answers without Ray; this link runs beside it. A cluster that was restarted
+at the same address is a new one: the old connection is given up and a new one is made.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from forecast_service.forecaster import Forecaster
@@ -15,34 +17,75 @@ from forecast_service.settings import ForecastSettings, InProcess
 
 _LOG = logging.getLogger("gateway.ray")
 RETRY_SECONDS = 2.0
+PROBE_SECONDS = 2.0
+MAX_FAILURES = 3
+"""Failures in a row, each with its pause, after which a connection is made anew."""
 
 
-async def keep_connected(settings: ForecastSettings, forecaster: Forecaster) -> None:
-    """Connects ``forecaster`` to the deployed application as soon as it is there; never returns."""
+async def keep_connected(
+    settings: ForecastSettings, forecaster: Forecaster, joined: Callable[[], None]
+) -> None:
+    """Connects ``forecaster`` to the deployed application whenever it is there; never returns.
+
+    ``joined`` is called after each connection: Ray takes the process's signal handlers for itself.
+    """
     if not settings.ray_address or settings.in_process is InProcess.ALWAYS:
         return
     prepare_environment()
-    while not forecaster.connected:
-        try:
-            handle = await asyncio.to_thread(_attach, settings)
-        except Exception as error:  # noqa: BLE001 - whatever Ray raises means: not there yet
-            _LOG.info("Ray at %s is not there yet: %s", settings.ray_address, error)
-            await asyncio.sleep(RETRY_SECONDS)
-            continue
-        forecaster.connect(RayBackend(handle))
-        _LOG.info("forecasting on Ray at %s", settings.ray_address)
+    while True:
+        reachable = await _reachable(settings.ray_address)
+        if forecaster.connected and (not reachable or forecaster.failures >= MAX_FAILURES):
+            _LOG.warning("Ray at %s is gone; forecasting in process", settings.ray_address)
+            forecaster.connect(None)
+            await asyncio.to_thread(_detach)
+        elif not forecaster.connected and reachable:
+            await _join(settings, forecaster)
+            joined()
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _join(settings: ForecastSettings, forecaster: Forecaster) -> None:
+    try:
+        handle = await asyncio.to_thread(_attach, settings)
+    except Exception as error:  # noqa: BLE001 - whatever Ray raises means: not there yet
+        _LOG.info("Ray at %s is not there yet: %s", settings.ray_address, error)
+        await asyncio.to_thread(_detach)
+        return
+    forecaster.connect(RayBackend(handle, settings.ray_seconds))
+    _LOG.info("forecasting on Ray at %s", settings.ray_address)
+
+
+async def _reachable(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            _, writer = await asyncio.open_connection(host, int(port))
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
 
 
 def _attach(settings: ForecastSettings) -> Any:
     import ray
     from ray import serve
 
-    if not ray.is_initialized():
-        ray.init(
-            address=settings.ray_address,
-            namespace="serve",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=False,
-        )
+    ray.init(
+        address=settings.ray_address,
+        namespace="serve",
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        configure_logging=False,
+    )
     return serve.get_app_handle(settings.app_name)
+
+
+def _detach() -> None:
+    """Forgets the cluster, in Ray and in Serve, which remembers its controller by itself."""
+    import ray
+    from ray.serve import context
+
+    disconnect: Any = ray.shutdown
+    forget: Any = context._set_global_client
+    disconnect()
+    forget(None)

@@ -120,7 +120,9 @@ def build(settings: Settings, clock: Callable[[], float] = time.monotonic) -> Pa
 
 
 @contextlib.asynccontextmanager
-async def running(parts: Parts) -> AsyncIterator[int]:
+async def running(
+    parts: Parts, ray_joined: Callable[[], None] = lambda: None
+) -> AsyncIterator[int]:
     """Serves while the body runs, then drains; yields the port.
 
     Raises:
@@ -131,7 +133,7 @@ async def running(parts: Parts) -> AsyncIterator[int]:
     settings = parts.settings
     beside = [
         asyncio.create_task(_refresh(parts)),
-        asyncio.create_task(keep_connected(settings.forecast, parts.forecaster)),
+        asyncio.create_task(keep_connected(settings.forecast, parts.forecaster, ray_joined)),
     ]
     try:
         yield port
@@ -147,11 +149,16 @@ async def serve(settings: Settings, announce: Callable[[int], None]) -> None:
     """Serves until SIGTERM or SIGINT, then drains."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with running(build(settings)) as port:
+
+    def listen() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+
+    listen()
+    async with running(build(settings), listen) as port:
         announce(port)
         await stop.wait()
+    _LOG.info("drained")
 
 
 def _pipeline(settings: Settings, ring: KeyRing, clock: Callable[[], float]) -> Pipeline:

@@ -65,11 +65,7 @@ def _serve(stack: Stack, once: bool) -> None:
     _show(address, key)
     _say(f"\nPrefect UI  {stack.prefect_url}\nREADY")
     while not once:
-        ended = stack.ended()
-        if ended is not None:
-            raise ChildError(
-                f"{ended.name} ended with status {ended.process.returncode}{ended.log_tail()}"
-            )
+        stack.revive()
         time.sleep(POLL_SECONDS)
 
 

@@ -7,18 +7,20 @@ alone, which then stops them in order. Linux only, as is the lock of dependencie
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 _POLL_SECONDS = 0.05
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -33,12 +35,14 @@ class Child:
 
     Attributes:
         name: what people call it.
+        command: what was started.
         process: the process.
         log: where its output goes.
         ready_file: it writes facts there as JSON once it is ready.
     """
 
     name: str
+    command: Sequence[str]
     process: subprocess.Popen[bytes]
     log: Path
     ready_file: Path
@@ -122,7 +126,26 @@ def start(
             start_new_session=True,
             preexec_fn=lambda: _die_with(parent),
         )
-    return Child(name, process, log, ready_file)
+    return Child(name, command, process, log, ready_file)
+
+
+def adopt_orphans() -> None:
+    """Makes this process the parent of what its children leave behind when they are killed."""
+    _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end_orphans(known: Container[int]) -> None:
+    """Kills and reaps adopted processes: children of this process that are not ``known``."""
+    own = str(os.getpid())
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
+        except OSError:
+            continue  # it has just ended
+        if parent == own and int(entry.name) not in known:
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(int(entry.name), signal.SIGKILL)
+                os.waitpid(int(entry.name), 0)
 
 
 def write_ready(path: Path, facts: Any) -> None:

@@ -17,9 +17,12 @@ import httpx
 from forecast_service.serving import LOOPBACK
 from gateway.supervisor import child
 from gateway.supervisor.child import Child
+from gateway.supervisor.ports import free_port
 
 READY_SECONDS = 120.0
 STOP_SECONDS = 20.0
+RESTARTS = 3
+RESTART_WINDOW = 600.0
 VENUES = ("replay", "polymarket")
 
 QUIET = {
@@ -57,6 +60,7 @@ class Stack:
     children: list[Child] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
     prefect_url: str = ""
+    restarts: dict[str, list[float]] = field(default_factory=dict)
 
     def start_parts(self) -> None:
         """Starts everything but the gateway, side by side, and waits until all are ready.
@@ -69,10 +73,12 @@ class Stack:
             **QUIET,
             **LOOPBACK,
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
+            # Chosen here, so that a restarted Ray is found where the first one was.
+            "RAY_GCS_SERVER_PORT": str(free_port()),
             "PREFECT_HOME": str(self._path("prefect")),
         }
         forecast = self.start("forecast", "serve", "forecast")
-        prefect = self.start("prefect", "serve", "prefect")
+        prefect = self.start("prefect", "serve", "prefect", "--port", str(free_port()))
         if self.plan.archive is not None:
             self._start_replay(self.plan.archive)
         self.prefect_url = prefect.wait_ready(READY_SECONDS)["url"]
@@ -113,9 +119,28 @@ class Stack:
         self.children.append(started)
         return started
 
-    def ended(self) -> Child | None:
-        """A part that has ended by itself; None while all run."""
-        return next((part for part in self.children if part.process.poll() is not None), None)
+    def revive(self) -> None:
+        """Starts parts again that have ended by themselves; called again and again.
+
+        Raises:
+            ChildError: a part has ended more often than `RESTARTS` within `RESTART_WINDOW`.
+        """
+        for place, part in enumerate(self.children):
+            if part.process.poll() is None:
+                continue
+            now = time.monotonic()
+            recent = [at for at in self.restarts.get(part.name, []) if now - at < RESTART_WINDOW]
+            if len(recent) >= RESTARTS:
+                raise child.ChildError(
+                    f"{part.name} ended again with status {part.process.returncode}"
+                    f"{part.log_tail()}"
+                )
+            self.restarts[part.name] = [*recent, now]
+            child.end_orphans({other.process.pid for other in self.children})
+            self.say(f"{part.name} ended with status {part.process.returncode}; starting it again")
+            self.children[place] = child.start(
+                part.name, part.command, folder=self._path("run"), environment=self.environment
+            )
 
     def stop(self) -> None:
         """Stops all parts, the last started first."""
@@ -124,13 +149,14 @@ class Stack:
         for part in reversed(self.children):
             part.stop(STOP_SECONDS)
         self.children.clear()
+        child.end_orphans(())
 
     def _start_replay(self, archive: Path) -> None:
         folder = self._path("run")
         started = child.start(
             "replay",
             [sys.executable, "-m", "market_data.replay.server", "--archive", str(archive),
-             "--port-file", str(folder / "replay.ready")],
+             "--port", str(free_port()), "--port-file", str(folder / "replay.ready")],
             folder=folder, environment=self.environment)  # fmt: skip
         self.children.append(started)
         port = started.wait_ready(READY_SECONDS)
@@ -163,6 +189,7 @@ class Stack:
 @contextmanager
 def running(plan: Plan, say: Callable[[str], None]) -> Iterator[Stack]:
     """A stack that is stopped at the end, whatever happens."""
+    child.adopt_orphans()
     stack = Stack(plan, say)
     try:
         yield stack

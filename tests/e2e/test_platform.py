@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -107,6 +109,20 @@ def beyond_loopback(platform) -> list[str]:
             if listens and f"socket:[{parts[9]}]" in inodes and address != loopback and not mapped:
                 found.append(f"{name} {parts[1]}")
     return found
+
+
+def test_a_part_that_dies_is_started_again_and_forecasts_go_on(platform):
+    key = (platform.folder / "var" / "dev.key").read_text().strip()
+    (ray,) = [line for line in platform.alive() if "serve forecast" in line]
+    os.kill(int(ray.split()[0]), signal.SIGKILL)
+    platform.wait_until_said("forecast ended with status -9; starting it again")
+    with Client(platform.address, key=key) as client:
+        served_by = set()
+        deadline = time.monotonic() + 90
+        while "ray:Baselines" not in served_by or "in-process" not in served_by:
+            served_by.add(client.forecast("mine", [0.4, 0.41, 0.43] * 20).meta.served_by)
+            assert time.monotonic() < deadline, f"only {served_by}"
+            time.sleep(0.2)
 
 
 def test_a_killed_supervisor_leaves_no_process(platform):
