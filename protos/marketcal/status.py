@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
@@ -32,59 +33,42 @@ Trailers = tuple[tuple[str, str | bytes], ...]
 
 def encode(error: MarketcalError, request_id: str = "") -> status_pb2.Status:
     """The status that stands for ``error``, with one detail per kind of fact that it carries."""
-    details: list[Message] = []
-    if error.reason:
-        details.append(
-            error_details_pb2.ErrorInfo(
-                reason=f"ERROR_REASON_{error.reason}", domain=DOMAIN, metadata=error.metadata
-            )
-        )
-    if error.violations:
-        details.append(
-            error_details_pb2.BadRequest(
-                field_violations=[
-                    error_details_pb2.BadRequest.FieldViolation(
-                        field=v.field, description=v.description
-                    )
-                    for v in error.violations
-                ]
-            )
-        )
-    if error.retry_after is not None:
-        details.append(error_details_pb2.RetryInfo(retry_delay=_duration(error.retry_after)))
-    if isinstance(error, RateLimited):
-        details.append(
-            error_details_pb2.QuotaFailure(
-                violations=[
-                    error_details_pb2.QuotaFailure.Violation(
-                        subject=error.metadata.get("identity", ""), description=error.message
-                    )
-                ]
-            )
-        )
-    if isinstance(error, NotFound) and error.resource:
-        details.append(
-            error_details_pb2.ResourceInfo(
-                resource_type=error.resource[0], resource_name=error.resource[1]
-            )
-        )
-    if isinstance(error, FailedPrecondition):
-        kind, name = error.resource or ("", "")
-        details.append(
-            error_details_pb2.PreconditionFailure(
-                violations=[
-                    error_details_pb2.PreconditionFailure.Violation(
-                        type=kind, subject=name, description=error.message
-                    )
-                ]
-            )
-        )
-    if request_id or error.request_id:
-        details.append(error_details_pb2.RequestInfo(request_id=request_id or error.request_id))
     status = status_pb2.Status(code=_CODES[error.code].value[0], message=error.message)
-    for detail in details:
+    for detail in _details(error, request_id or error.request_id):
         status.details.add().Pack(detail)
     return status
+
+
+def _details(error: MarketcalError, request_id: str) -> Iterator[Message]:
+    if error.reason:
+        yield error_details_pb2.ErrorInfo(
+            reason=f"ERROR_REASON_{error.reason}", domain=DOMAIN, metadata=error.metadata
+        )
+    if error.violations:
+        yield _bad_request(error)
+    if error.retry_after is not None:
+        yield error_details_pb2.RetryInfo(retry_delay=_duration(error.retry_after))
+    if isinstance(error, RateLimited):
+        subject = error.metadata.get("identity", "")
+        quota = error_details_pb2.QuotaFailure()
+        quota.violations.add(subject=subject, description=error.message)
+        yield quota
+    kind, name = error.resource or ("", "")
+    if isinstance(error, NotFound) and error.resource:
+        yield error_details_pb2.ResourceInfo(resource_type=kind, resource_name=name)
+    if isinstance(error, FailedPrecondition):
+        failure = error_details_pb2.PreconditionFailure()
+        failure.violations.add(type=kind, subject=name, description=error.message)
+        yield failure
+    if request_id:
+        yield error_details_pb2.RequestInfo(request_id=request_id)
+
+
+def _bad_request(error: MarketcalError) -> error_details_pb2.BadRequest:
+    bad = error_details_pb2.BadRequest()
+    for violation in error.violations:
+        bad.field_violations.add(field=violation.field, description=violation.description)
+    return bad
 
 
 def trailers(error: MarketcalError, status: status_pb2.Status) -> Trailers:
