@@ -11,9 +11,9 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -58,6 +58,13 @@ class GatewaySettings(BaseModel):
         None, description="Role of callers without a credential. Unset: they are refused."
     )
 
+    @model_validator(mode="after")
+    def _below_the_transport(self) -> Self:
+        """Our own limits come first: the transport refuses without saying why."""
+        if self.transport_bytes < max(self.max_request_bytes, self.max_response_bytes):
+            raise ValueError("transport_bytes is below max_request_bytes or max_response_bytes")
+        return self
+
 
 class ControlSettings(BaseModel):
     """Section ``control``: the control store."""
@@ -96,7 +103,7 @@ def load(overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
     """Reads the settings; ``overrides`` are values from the command line by section and field.
 
     Raises:
-        SettingsError: a key is unknown or a value is wrong.
+        SettingsError: a key is unknown, a value is wrong, or the file cannot be read.
     """
     unknown = unknown_environment(os.environ)
     if unknown:
@@ -109,6 +116,8 @@ def load(overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
         raise SettingsError(
             f"setting {'.'.join(map(str, first['loc']))}: {first['msg']}"
         ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise SettingsError(f"{FILE} cannot be read: {error}") from error
 
 
 def unknown_environment(environment: Mapping[str, str]) -> list[str]:
