@@ -28,6 +28,8 @@ ENVIRONMENT = {
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_LOG_TO_STDERR": "0",
+    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
+    "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "5000",
     "RAY_USAGE_STATS_ENABLED": "0",
     # Even switched off, a starting head node sends one report: to a port where nobody listens.
     "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9",
@@ -105,6 +107,7 @@ def application(settings: ForecastSettings) -> Any:
     deployment: Any = serve.deployment(
         BaselinesDeployment,
         name=DEPLOYMENT,
+        logging_config={"enable_access_log": False, "log_level": "WARNING"},
         ray_actor_options={"num_cpus": settings.replica_cpus},
         max_ongoing_requests=16,
         health_check_period_s=5,

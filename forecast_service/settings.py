@@ -37,7 +37,10 @@ class ForecastSettings(BaseModel):
         4096, ge=1, description="Series that may wait; more are refused with UNAVAILABLE."
     )
     parallel_batches: int = Field(
-        2, ge=1, le=64, description="Batches under way at once; series that arrive meanwhile wait."
+        1,
+        ge=1,
+        le=64,
+        description="Batches under way at once; more than one pays with several replicas.",
     )
     min_replicas: int = Field(1, ge=0, description="Fewest replicas of a deployment.")
     max_replicas: int = Field(2, ge=1, description="Most replicas of a deployment.")
