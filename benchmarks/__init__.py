@@ -1,0 +1,1 @@
+"""How fast the platform is: figures with units, measured side by side on this machine."""

@@ -1,0 +1,148 @@
+"""The servers that are compared: ``python -m benchmarks.servers KIND FOLDER``.
+
+===========  ===================================================================================
+echo         bare ``grpc.aio``: parses the request, sends one ready answer; asyncio's own loop
+echo-uvloop  the same on uvloop
+gateway      our gateway, forecasts in its own process; uvloop, as in production
+ray          our gateway, forecasts through Ray Serve: ``marketcal serve forecast`` as its child
+===========  ===================================================================================
+
+When it serves it prints one line, ``{"address": …, "key": …}``. It ends on SIGTERM, and when its
+standard input closes, so that it never outlives the benchmark.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import uvloop
+
+from benchmarks.requests import forecast_request
+from forecast_service.serving import prepare_environment
+from gateway import settings, wiring
+from gateway.wiring import Parts
+from marketcal.v1 import forecast_pb2 as pb
+from marketcal.v1 import forecast_pb2_grpc
+
+_READY_SECONDS, _END_SECONDS = 60.0, 30.0
+
+
+def main(kind: str, folder: Path) -> None:
+    """Serves until SIGTERM."""
+    prepare_environment()
+    if kind == "echo":
+        asyncio.run(_echo(folder))
+    elif kind == "ray":
+        with _cluster() as ray_address:
+            uvloop.run(_through_ray(folder, ray_address))
+    else:
+        uvloop.run({"echo-uvloop": _echo, "gateway": _gateway}[kind](folder))
+
+
+async def _echo(folder: Path) -> None:
+    parts, key = _parts(folder, {"in_process": "always"})
+    async with (
+        wiring.running(parts) as own,
+        grpc.aio.insecure_channel(f"127.0.0.1:{own}") as channel,
+    ):
+        stub: Any = forecast_pb2_grpc.ForecastServiceStub(channel)  # type: ignore[no-untyped-call]
+        metadata = (("authorization", f"Bearer {key}"),)
+        # A real answer, so that the echo sends as many bytes as we do.
+        answer = await stub.Forecast(forecast_request(0), metadata=metadata, timeout=20)
+
+    class Echo(forecast_pb2_grpc.ForecastServiceServicer):
+        async def Forecast(  # noqa: N802
+            self,
+            request: pb.ForecastRequest,  # noqa: ARG002
+            context: Any,  # noqa: ARG002
+        ) -> pb.ForecastResponse:
+            return answer  # type: ignore[no-any-return]
+
+    server = grpc.aio.server()
+    add: Any = forecast_pb2_grpc.add_ForecastServiceServicer_to_server
+    add(Echo(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    await _until_ended(f"127.0.0.1:{port}", "")
+    await server.stop(1.0)
+
+
+async def _gateway(folder: Path) -> None:
+    parts, key = _parts(folder, {"in_process": "always"})
+    await _serve(parts, key)
+
+
+async def _through_ray(folder: Path, ray_address: str) -> None:
+    parts, key = _parts(folder, {"in_process": "never", "ray_address": ray_address})
+    await _serve(parts, key)
+
+
+@contextmanager
+def _cluster() -> Iterator[str]:
+    """Ray as in production, a child of this process; yields its address."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "gateway.cli.main", "serve", "forecast"],
+        stdout=subprocess.PIPE, text=True,
+    ) as cluster:  # fmt: skip
+        try:
+            yield _address_of(cluster)
+        finally:
+            cluster.terminate()
+            cluster.wait(_END_SECONDS)
+
+
+def _address_of(cluster: subprocess.Popen[str]) -> str:
+    assert cluster.stdout is not None
+    for line in cluster.stdout:
+        if line.startswith("address="):
+            return line.strip().removeprefix("address=")
+    raise RuntimeError("the Ray cluster did not start")
+
+
+async def _serve(parts: Parts, key: str) -> None:
+    async with wiring.running(parts) as port:
+        async with asyncio.timeout(_READY_SECONDS):
+            while parts.settings.forecast.ray_address and not parts.forecaster.connected:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        gc.collect()
+        gc.freeze()  # as `marketcal serve gateway` does
+        await _until_ended(f"127.0.0.1:{port}", key)
+
+
+def _parts(folder: Path, forecast: dict[str, str]) -> tuple[Parts, str]:
+    """A gateway over the lake of a folder, and a key whose limits no load reaches."""
+    loaded = settings.load(
+        {
+            "gateway": {"port": 0},
+            "control": {"url": f"sqlite:///{folder / 'control.db'}"},
+            "forecast": forecast,
+            "flows": {"lake": str(folder / "lake")},
+        }
+    )
+    key, _ = wiring.open_keys(loaded.control.url).create(
+        "forecaster", note="benchmark", rate_per_minute=6e7, burst=100_000
+    )
+    return wiring.build(loaded), key
+
+
+async def _until_ended(address: str, key: str) -> None:
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), ended.set)
+    print(json.dumps({"address": address, "key": key}), flush=True)
+    await ended.wait()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
