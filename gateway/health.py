@@ -62,12 +62,12 @@ class Health:
         """The state of one service now and whenever it changes."""
         sent = None
         while True:
-            changed = self._changed
+            changed, last_word = self._changed, self._draining
             state = self._states.get(request.service, _UNKNOWN)
             if state != sent:
                 yield pb.HealthCheckResponse(status=state)
                 sent = state
-            if self._draining:
+            if last_word:
                 return
             await changed.wait()
 
