@@ -28,8 +28,8 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     around = surroundings()
     if os.getloadavg()[0] > BUSY * around["cores"]:
-        print(f"this machine is busy (load {around['load_average']}): figures are too low",
-              file=sys.stderr)  # fmt: skip
+        load = around["load_average"]
+        print(f"busy machine (load {load}): it can do better than these figures", file=sys.stderr)
     figures: list[Figure] = []
     for name in options.only or SUITES:
         began = time.monotonic()

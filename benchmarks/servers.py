@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -28,7 +29,7 @@ import grpc
 import uvloop
 
 from benchmarks.requests import forecast_request
-from forecast_service.serving import prepare_environment
+from forecast_service.serving import LOOPBACK, prepare_environment
 from gateway import settings, wiring
 from gateway.wiring import Parts
 from marketcal.v1 import forecast_pb2 as pb
@@ -43,6 +44,7 @@ def main(kind: str, folder: Path) -> None:
     if kind == "echo":
         asyncio.run(_echo(folder))
     elif kind == "ray":
+        os.environ.update(LOOPBACK)  # else Ray looks for a loopback cluster at the node's address
         with _cluster() as ray_address:
             uvloop.run(_through_ray(folder, ray_address))
     else:
