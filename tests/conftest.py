@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import hypothesis
 import pytest
 
 from flows import daily
@@ -24,6 +25,9 @@ from gateway.settings import Settings, load
 from market_data.replay.server import serve
 from market_data.replay.simulate import SimulationConfig
 from market_data.replay.simulate_records import simulate
+
+hypothesis.settings.register_profile("suite", deadline=None)  # machines are shared
+hypothesis.settings.load_profile("suite")
 
 DEADLINE = 20.0
 """Seconds that anything awaited in a test may take; none comes near it."""

@@ -60,9 +60,7 @@ def test_defaults_are_filled_in_and_said(forecast: Any) -> None:
     assert codes(answer) == {}
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(data=st.data())
 def test_bands_lie_in_the_unit_interval_and_do_not_cross(
     data: st.DataObject, forecast: Any, models: list[str]

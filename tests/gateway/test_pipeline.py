@@ -28,6 +28,10 @@ from marketcal.v1 import forecast_pb2_grpc
 MODELS = pb.ListModelsRequest()
 
 
+class Panic(BaseException):
+    """What a Rust extension raises when it panics: no Exception."""
+
+
 @dataclass
 class Service(forecast_pb2_grpc.ForecastServiceServicer):
     """Handlers that do what a test tells them to."""
@@ -46,6 +50,10 @@ class Service(forecast_pb2_grpc.ForecastServiceServicer):
     async def GetModel(self, request: Any, call: Any) -> pb.GetModelResponse:  # noqa: N802
         """Fails in a way that nobody foresaw."""
         raise ZeroDivisionError(f"secret of {__file__}")
+
+    async def BatchForecast(self, request: Any, call: Any) -> Any:  # noqa: N802
+        """Fails like a Rust extension."""
+        raise Panic(f"secret of {__file__}")
 
     async def WatchForecast(self, request: Any, call: Any) -> AsyncIterator[Any]:  # noqa: N802
         """One message, then a failure that nobody foresaw."""
@@ -112,6 +120,16 @@ def test_an_unforeseen_error_says_a_fixed_sentence_and_the_request_id(
     logged = [record for record in caplog.records if record.exc_info]
     assert logged[0].__dict__["request_id"] == refusal.details["RequestInfo"].request_id
     assert refusal.trailers["x-request-id"] == refusal.details["RequestInfo"].request_id
+
+
+@pytest.mark.xfail(strict=True, reason="what is no Exception leaves the caller waiting")
+def test_a_panic_of_an_extension_is_an_unforeseen_error_too(
+    serve: Callable[..., Served], refused: Any
+) -> None:
+    refusal = refused(serve().stub.BatchForecast, pb.BatchForecastRequest(), timeout=1)
+
+    assert (refusal.code, refusal.reason) == ("INTERNAL", "INTERNAL")
+    assert "secret" not in repr(refusal)
 
 
 def test_an_unforeseen_error_within_a_stream_leaks_nothing_either(
