@@ -56,6 +56,7 @@ def _measure(server: Serving, clients: int, scale: Scale) -> dict[str, float]:
     before, before_all = cpu_seconds([server.pid]), cpu_seconds(members)
     met = _load(server, "forecast", clients=clients, seconds=scale.seconds, most=scale.requests)
     own = (cpu_seconds([server.pid]) - before) / met["sent"]
+    members = family(server.pid)  # Ray may have started replicas meanwhile
     whole = (cpu_seconds(members) - before_all) / met["sent"]
     found = {
         "requests/s": met["per_second"],

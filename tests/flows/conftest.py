@@ -28,8 +28,8 @@ _NOT_DATA = ("run_metadata", "raw_file")
 
 @pytest.fixture(scope="session")
 def archive() -> Archive:
-    """More than 250 histories, so that prices come in more than one batch."""
-    return simulate(SimulationConfig(seed=21, n_markets=280, snapshots_per_market=16))
+    """More than 250 histories, so that prices come in more than one batch; few days, few files."""
+    return simulate(SimulationConfig(seed=21, n_markets=280, snapshots_per_market=16, span_days=12))
 
 
 @pytest.fixture(scope="session")

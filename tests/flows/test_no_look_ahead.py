@@ -24,7 +24,7 @@ DERIVED = (
 
 @pytest.fixture(scope="module")
 def instant(archive: Archive) -> datetime:
-    return archive.as_of - timedelta(days=20, hours=5)
+    return archive.as_of - timedelta(days=4, hours=5)
 
 
 def as_known_at(archive: Archive, instant: datetime) -> Archive:
