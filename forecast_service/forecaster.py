@@ -20,6 +20,8 @@ _LOG = logging.getLogger("forecast_service")
 
 LOCAL_RESERVE = 0.05
 """Seconds of every budget that are kept for a baseline in this process."""
+HASTE = 0.25
+"""A shorter wait for Ray says nothing about Ray when it ends without an answer."""
 AWAY_SECONDS = 5.0
 """How long Ray is left alone after it failed."""
 
@@ -59,8 +61,8 @@ class Forecaster:
             OutOfTime: the budget is spent.
         """
         remote = self._chosen()
-        if remote is not None:
-            wait = min(budget - LOCAL_RESERVE, self._settings.ray_seconds)
+        wait = min(budget - LOCAL_RESERVE, self._settings.ray_seconds)
+        if remote is not None and wait > 0:
             try:
                 bands = await remote.submit(query, series, wait)
                 self.failures = 0
@@ -68,7 +70,8 @@ class Forecaster:
             except MarketcalError:
                 raise
             except TimeoutError:
-                self._leave_alone("timed out")
+                if wait >= min(HASTE, self._settings.ray_seconds):
+                    self._leave_alone("timed out")
             except InvalidAnswerError as error:
                 self._leave_alone(str(error))
             except Exception as error:  # noqa: BLE001 - Ray raises what user code or its actors raise

@@ -10,11 +10,22 @@ and is held back by a few empty turns of the loop alone. While all slots are tak
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from forecast_service.batch import Bands, Batch, BatchAnswer, Query, answer, gather, scatter
+from forecast_service.batch import (
+    Bands,
+    Batch,
+    BatchAnswer,
+    InvalidAnswerError,
+    Query,
+    answer,
+    gather,
+    scatter,
+)
 from forecast_service.series import Series
 from marketcal.errors import Overloaded
 
@@ -25,6 +36,8 @@ LONE_TURNS = 4
 """Empty turns of the loop after which a series that expects nobody leaves."""
 MEMORY = 64
 """Batches whose sizes are remembered."""
+MAX_NUMBERS = 800_000
+"""Numbers in the answer to one batch, about 6 MB; a single series may hold a quarter of it."""
 
 
 class Backend(Protocol):
@@ -45,22 +58,33 @@ class InProcess:
 
     async def answer(self, batches: Sequence[Batch]) -> list[BatchAnswer]:
         """Computes on the event loop when that is short, else in a thread."""
-        if sum(batch.values.size for batch in batches) <= _INLINE_VALUES:
+        if sum(map(_numbers, batches)) <= _INLINE_NUMBERS:
             return [answer(batch) for batch in batches]
         return await asyncio.to_thread(lambda: [answer(batch) for batch in batches])
 
 
-_INLINE_VALUES = 64 * 288
-"""Values up to which a hand-over to a thread costs more than it frees."""
+_INLINE_NUMBERS = 64 * 512
+"""Numbers in and out up to which a hand-over to a thread costs more than it frees."""
 
 
+def _numbers(batch: Batch) -> int:
+    rows = batch.values.shape[0]
+    return batch.values.size + rows * batch.query.horizon_steps * len(batch.query.levels)
+
+
+@dataclass(slots=True)
 class _Waiting:
-    __slots__ = ("future", "query", "series")
+    """A series in the queue; ``expires_at`` is when nobody waits for it any more."""
 
-    def __init__(self, query: Query, series: Series, future: asyncio.Future[Bands]) -> None:
-        self.query = query
-        self.series = series
-        self.future = future
+    query: Query
+    series: Series
+    future: asyncio.Future[Bands]
+    expires_at: float
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers its answer will hold."""
+        return self.query.horizon_steps * len(self.query.levels)
 
 
 class Pool:
@@ -106,13 +130,18 @@ class Pool:
             Overloaded: the queue is full.
         """
         if len(self._waiting) >= self._max_queue:
+            self._waiting = deque(item for item in self._waiting if not item.future.done())
+        if len(self._waiting) >= self._max_queue:
             raise Overloaded("the forecast queue is full", retry_after=RETRY_AFTER)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Bands] = loop.create_future()
+        future.add_done_callback(_look_at)
+        expires_at = math.inf
         if budget is not None:
+            expires_at = self._clock() + budget
             timer = loop.call_later(max(budget, 0.0), _expire, future)
             future.add_done_callback(lambda _: timer.cancel())
-        self._waiting.append(_Waiting(query, series, future))
+        self._waiting.append(_Waiting(query, series, future, expires_at))
         if self._free and not self._scheduled:
             self._scheduled = True
             loop.call_soon(self._gather, loop, len(self._waiting), self._clock(), 0)
@@ -124,11 +153,9 @@ class Pool:
         now = self._clock()
         if arrived > seen:
             since, turns = now, 0
-        expected = max(self._recent)
-        alone = expected == 1 and turns >= LONE_TURNS
-        if not (
-            alone or now - since > PATIENCE or arrived >= min(max(expected, 2), self._max_batch)
-        ):
+        expected = min(max(*self._recent, 2), self._max_batch)
+        alone = max(self._recent) == 1 and turns >= LONE_TURNS
+        if not (alone or arrived >= expected or now - since > PATIENCE):
             loop.call_soon(self._gather, loop, arrived, since, turns + 1)
             return
         self._scheduled = False
@@ -146,11 +173,17 @@ class Pool:
             task.add_done_callback(self._running.discard)
 
     def _take(self) -> list[_Waiting]:
+        """The next batch: bounded in series and in the numbers that its answer will hold."""
         taken: list[_Waiting] = []
+        numbers = 0
         while self._waiting and len(taken) < self._max_batch:
-            item = self._waiting.popleft()
+            item = self._waiting[0]
+            if taken and numbers + item.numbers > MAX_NUMBERS:
+                break
+            self._waiting.popleft()
             if not item.future.done():
                 taken.append(item)
+                numbers += item.numbers
         return taken
 
     async def _run(self, taken: list[_Waiting]) -> None:
@@ -161,21 +194,49 @@ class Pool:
             batches = [
                 gather(query, [item.series for item in items]) for query, items in groups.items()
             ]
-            answers = await self.backend.answer(batches)
+            answers = await self._ask(batches, max(item.expires_at for item in taken))
             for batch, given, items in zip(batches, answers, groups.values(), strict=True):
-                bands = scatter(batch, given, self.backend.served_by)
-                for item, band in zip(items, bands, strict=True):
-                    if not item.future.done():
-                        item.future.set_result(band)
+                _settle(items, batch, given, self.backend.served_by)
         except BaseException as error:  # each caller gets it; the pool itself goes on
             for item in taken:
-                if not item.future.done():
-                    item.future.set_exception(error)
+                _fail(item, error)
             if not isinstance(error, Exception):
                 raise
         finally:
             self._free += 1
             self._send()
+
+    async def _ask(self, batches: list[Batch], until: float) -> list[BatchAnswer]:
+        """The backend's answers; a call that nobody waits for any more gives its slot back."""
+        async with asyncio.timeout(None if math.isinf(until) else until - self._clock()):
+            answers = await self.backend.answer(batches)
+        if not isinstance(answers, list) or len(answers) != len(batches):
+            raise InvalidAnswerError(f"no list of {len(batches)} answers")
+        return answers
+
+
+def _settle(items: list[_Waiting], batch: Batch, given: BatchAnswer, served_by: str) -> None:
+    """Hands out one batch; a bad answer fails the series of this batch alone."""
+    try:
+        bands = scatter(batch, given, served_by)
+    except InvalidAnswerError as error:
+        for item in items:
+            _fail(item, error)
+        return
+    for item, band in zip(items, bands, strict=True):
+        if not item.future.done():
+            item.future.set_result(band)
+
+
+def _look_at(future: asyncio.Future[Bands]) -> None:
+    """Takes note of an error, so that none is logged as unseen when its caller has left."""
+    if not future.cancelled():
+        future.exception()
+
+
+def _fail(item: _Waiting, error: BaseException) -> None:
+    if not item.future.done():
+        item.future.set_exception(error)
 
 
 def _expire(future: asyncio.Future[Bands]) -> None:

@@ -2,8 +2,8 @@
 
 ::
 
-    request id → span → errors → authentication → scope → size and parse → rate limit
-               → concurrency → deadline → contract rules → handler → size of the answer
+    request id → span → errors → authentication → scope → size and parse → concurrency
+               → deadline → rate limit → contract rules → handler → size of the answer
 
 `grpc.aio` would run one coroutine per interceptor and call. Here the rules are plain functions in
 one coroutine, which costs a tenth of that, and requests stay bytes until the caller is known, so
@@ -85,9 +85,9 @@ class Pipeline:
                             answer = self._encode(await handler(request, call))
                     context.set_trailing_metadata(tuple(call.trailers))
                     return answer
-                except asyncio.CancelledError:
+                except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
                     raise
-                except Exception as error:  # noqa: BLE001 - the edge: logged with the request id
+                except BaseException as error:  # noqa: BLE001 - the edge, for panics of extensions too
                     return self._refuse(call, error)
 
         return call_unary
@@ -105,9 +105,9 @@ class Pipeline:
                         async for message in handler(request, call):
                             yield self._encode(message)
                     context.set_trailing_metadata(tuple(call.trailers))
-                except asyncio.CancelledError:
+                except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
                     raise
-                except Exception as error:  # noqa: BLE001 - the edge: logged with the request id
+                except BaseException as error:  # noqa: BLE001 - the edge, for panics of extensions too
                     self._refuse(call, error)
 
         return call_stream
@@ -125,9 +125,9 @@ class Pipeline:
                 async for message in handler(requests, call):
                     yield message
                 context.set_trailing_metadata(tuple(call.trailers))
-            except asyncio.CancelledError:
+            except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
                 raise
-            except Exception as error:  # noqa: BLE001 - the edge: logged with the request id
+            except BaseException as error:  # noqa: BLE001 - the edge, for panics of extensions too
                 self._refuse(call, error)
 
         return call_duplex

@@ -51,7 +51,7 @@ async def _join(settings: ForecastSettings, forecaster: Forecaster) -> None:
         _LOG.info("Ray at %s is not there yet: %s", settings.ray_address, error)
         await asyncio.to_thread(_detach)
         return
-    forecaster.connect(RayBackend(handle, settings.ray_seconds))
+    forecaster.connect(RayBackend(handle))
     _LOG.info("forecasting on Ray at %s", settings.ray_address)
 
 

@@ -88,14 +88,11 @@ async def test_this_process_answers_within_the_budget_when_ray_fails(manner: str
     assert ray.calls == 1
 
 
-_WEDGED = pytest.mark.xfail(strict=True, reason="a slot is freed by the backend's answer alone")
-
-
-@pytest.mark.parametrize("manner", ["raises", "garbage", pytest.param("hangs", marks=_WEDGED)])
+@pytest.mark.parametrize("manner", ["raises", "garbage", "hangs"])
 async def test_ray_is_left_alone_for_a_while_and_then_answers_again(manner: str) -> None:
     ray, clock = Ray(manner), Clock()
     made = forecaster(clock, ray)
-    await served_by(made, budget=0.2)
+    await served_by(made, budget=0.4)
     ray.manner = "well"
 
     assert await served_by(made) == "in-process"
@@ -106,7 +103,7 @@ async def test_ray_is_left_alone_for_a_while_and_then_answers_again(manner: str)
 
 async def test_ray_that_is_joined_again_answers_at_once() -> None:
     made = forecaster(Clock(), Ray("hangs"))
-    assert await served_by(made, budget=0.1) == "in-process"
+    assert await served_by(made, budget=0.4) == "in-process"
     assert made.failures == 1
 
     made.connect(Ray())
@@ -115,19 +112,17 @@ async def test_ray_that_is_joined_again_answers_at_once() -> None:
     assert made.failures == 0
 
 
-@_WEDGED
 async def test_a_hang_of_ray_is_overcome_however_often_it_comes() -> None:
     ray, clock = Ray("hangs"), Clock()
     made = forecaster(clock, ray)
     for _ in range(4):
-        assert await served_by(made, budget=0.08) == "in-process"
+        assert await served_by(made, budget=0.4) == "in-process"
         clock.ahead += AWAY_SECONDS
     ray.manner = "well"
 
     assert await served_by(made) == "ray:test"
 
 
-@pytest.mark.xfail(strict=True, reason="any timeout sends Ray away")
 async def test_a_callers_haste_is_not_held_against_ray() -> None:
     made = forecaster(Clock(), Ray())
 

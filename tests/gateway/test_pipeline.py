@@ -122,7 +122,6 @@ def test_an_unforeseen_error_says_a_fixed_sentence_and_the_request_id(
     assert refusal.trailers["x-request-id"] == refusal.details["RequestInfo"].request_id
 
 
-@pytest.mark.xfail(strict=True, reason="what is no Exception leaves the caller waiting")
 def test_a_panic_of_an_extension_is_an_unforeseen_error_too(
     serve: Callable[..., Served], refused: Any
 ) -> None:

@@ -22,23 +22,30 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from marketcal._vendor.buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmarketcal/v1/segments.proto\x12\x0cmarketcal.v1\"U\n\x08\x45stimate\x12\r\n\x05value\x18\x01 \x01(\x01\x12\x12\n\x05lower\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05upper\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_lowerB\x08\n\x06_upper\"\xaf\x01\n\x07Segment\x12\x10\n\x08\x63\x61tegory\x18\x01 \x01(\t\x12<\n\x10liquidity_bucket\x18\x02 \x01(\x0e\x32\x1d.marketcal.v1.LiquidityBucketH\x00\x88\x01\x01\x12\x30\n\ntte_bucket\x18\x03 \x01(\x0e\x32\x17.marketcal.v1.TteBucketH\x01\x88\x01\x01\x42\x13\n\x11_liquidity_bucketB\r\n\x0b_tte_bucket\"\xad\x03\n\rSegmentScores\x12&\n\x07segment\x18\x01 \x01(\x0b\x32\x15.marketcal.v1.Segment\x12\x13\n\x0bsample_size\x18\x02 \x01(\x03\x12\x13\n\x0b\x65vent_count\x18\x03 \x01(\x03\x12\x16\n\x0elow_confidence\x18\x04 \x01(\x08\x12\x11\n\tbase_rate\x18\x05 \x01(\x01\x12%\n\x05\x62rier\x18\x06 \x01(\x0b\x32\x16.marketcal.v1.Estimate\x12(\n\x08log_loss\x18\x07 \x01(\x0b\x32\x16.marketcal.v1.Estimate\x12\x0b\n\x03\x65\x63\x65\x18\x08 \x01(\x01\x12\x1a\n\x12\x65\x63\x65_bias_corrected\x18\t \x01(\x01\x12\x31\n\x11\x65\x63\x65_if_calibrated\x18\n \x01(\x0b\x32\x16.marketcal.v1.Estimate\x12*\n\x05slope\x18\x0b \x01(\x0b\x32\x16.marketcal.v1.EstimateH\x00\x88\x01\x01\x12.\n\tintercept\x18\x0c \x01(\x0b\x32\x16.marketcal.v1.EstimateH\x01\x88\x01\x01\x42\x08\n\x06_slopeB\x0c\n\n_intercept*\x82\x01\n\x0fLiquidityBucket\x12 \n\x1cLIQUIDITY_BUCKET_UNSPECIFIED\x10\x00\x12\x18\n\x14LIQUIDITY_BUCKET_LOW\x10\x01\x12\x18\n\x14LIQUIDITY_BUCKET_MID\x10\x02\x12\x19\n\x15LIQUIDITY_BUCKET_HIGH\x10\x03*\x82\x01\n\tTteBucket\x12\x1a\n\x16TTE_BUCKET_UNSPECIFIED\x10\x00\x12\x14\n\x10TTE_BUCKET_LE_6H\x10\x01\x12\x15\n\x11TTE_BUCKET_LE_24H\x10\x02\x12\x15\n\x11TTE_BUCKET_LE_72H\x10\x03\x12\x15\n\x11TTE_BUCKET_GT_72H\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmarketcal/v1/segments.proto\x12\x0cmarketcal.v1\x1a\x1b\x62uf/validate/validate.proto\"U\n\x08\x45stimate\x12\r\n\x05value\x18\x01 \x01(\x01\x12\x12\n\x05lower\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05upper\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_lowerB\x08\n\x06_upper\"\xcc\x01\n\x07Segment\x12\x19\n\x08\x63\x61tegory\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x46\n\x10liquidity_bucket\x18\x02 \x01(\x0e\x32\x1d.marketcal.v1.LiquidityBucketB\x08\xbaH\x05\x82\x01\x02\x10\x01H\x00\x88\x01\x01\x12:\n\ntte_bucket\x18\x03 \x01(\x0e\x32\x17.marketcal.v1.TteBucketB\x08\xbaH\x05\x82\x01\x02\x10\x01H\x01\x88\x01\x01\x42\x13\n\x11_liquidity_bucketB\r\n\x0b_tte_bucket\"\xad\x03\n\rSegmentScores\x12&\n\x07segment\x18\x01 \x01(\x0b\x32\x15.marketcal.v1.Segment\x12\x13\n\x0bsample_size\x18\x02 \x01(\x03\x12\x13\n\x0b\x65vent_count\x18\x03 \x01(\x03\x12\x16\n\x0elow_confidence\x18\x04 \x01(\x08\x12\x11\n\tbase_rate\x18\x05 \x01(\x01\x12%\n\x05\x62rier\x18\x06 \x01(\x0b\x32\x16.marketcal.v1.Estimate\x12(\n\x08log_loss\x18\x07 \x01(\x0b\x32\x16.marketcal.v1.Estimate\x12\x0b\n\x03\x65\x63\x65\x18\x08 \x01(\x01\x12\x1a\n\x12\x65\x63\x65_bias_corrected\x18\t \x01(\x01\x12\x31\n\x11\x65\x63\x65_if_calibrated\x18\n \x01(\x0b\x32\x16.marketcal.v1.Estimate\x12*\n\x05slope\x18\x0b \x01(\x0b\x32\x16.marketcal.v1.EstimateH\x00\x88\x01\x01\x12.\n\tintercept\x18\x0c \x01(\x0b\x32\x16.marketcal.v1.EstimateH\x01\x88\x01\x01\x42\x08\n\x06_slopeB\x0c\n\n_intercept*\x82\x01\n\x0fLiquidityBucket\x12 \n\x1cLIQUIDITY_BUCKET_UNSPECIFIED\x10\x00\x12\x18\n\x14LIQUIDITY_BUCKET_LOW\x10\x01\x12\x18\n\x14LIQUIDITY_BUCKET_MID\x10\x02\x12\x19\n\x15LIQUIDITY_BUCKET_HIGH\x10\x03*\x82\x01\n\tTteBucket\x12\x1a\n\x16TTE_BUCKET_UNSPECIFIED\x10\x00\x12\x14\n\x10TTE_BUCKET_LE_6H\x10\x01\x12\x15\n\x11TTE_BUCKET_LE_24H\x10\x02\x12\x15\n\x11TTE_BUCKET_LE_72H\x10\x03\x12\x15\n\x11TTE_BUCKET_GT_72H\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'marketcal.v1.segments_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LIQUIDITYBUCKET']._serialized_start=743
-  _globals['_LIQUIDITYBUCKET']._serialized_end=873
-  _globals['_TTEBUCKET']._serialized_start=876
-  _globals['_TTEBUCKET']._serialized_end=1006
-  _globals['_ESTIMATE']._serialized_start=45
-  _globals['_ESTIMATE']._serialized_end=130
-  _globals['_SEGMENT']._serialized_start=133
-  _globals['_SEGMENT']._serialized_end=308
-  _globals['_SEGMENTSCORES']._serialized_start=311
-  _globals['_SEGMENTSCORES']._serialized_end=740
+  _globals['_SEGMENT'].fields_by_name['category']._loaded_options = None
+  _globals['_SEGMENT'].fields_by_name['category']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_SEGMENT'].fields_by_name['liquidity_bucket']._loaded_options = None
+  _globals['_SEGMENT'].fields_by_name['liquidity_bucket']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_SEGMENT'].fields_by_name['tte_bucket']._loaded_options = None
+  _globals['_SEGMENT'].fields_by_name['tte_bucket']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_LIQUIDITYBUCKET']._serialized_start=801
+  _globals['_LIQUIDITYBUCKET']._serialized_end=931
+  _globals['_TTEBUCKET']._serialized_start=934
+  _globals['_TTEBUCKET']._serialized_end=1064
+  _globals['_ESTIMATE']._serialized_start=74
+  _globals['_ESTIMATE']._serialized_end=159
+  _globals['_SEGMENT']._serialized_start=162
+  _globals['_SEGMENT']._serialized_end=366
+  _globals['_SEGMENTSCORES']._serialized_start=369
+  _globals['_SEGMENTSCORES']._serialized_end=798
 # @@protoc_insertion_point(module_scope)
