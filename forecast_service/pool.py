@@ -69,7 +69,8 @@ _INLINE_NUMBERS = 64 * 512
 
 def _numbers(batch: Batch) -> int:
     rows = batch.values.shape[0]
-    return batch.values.size + rows * batch.query.horizon_steps * len(batch.query.levels)
+    answers = rows * batch.query.horizon_steps * len(batch.query.levels)
+    return int(batch.values.size + answers)
 
 
 @dataclass(slots=True)
