@@ -17,6 +17,7 @@ import pytest
 from calibration_service.metrics import build_metrics, scored_rows
 from calibration_service.segments import segment_key
 from flows import daily
+from flows.runs import Run
 from flows.settings import FlowSettings
 from market_data.replay.server import serve
 from market_data.replay.simulate import (
@@ -128,12 +129,12 @@ def test_a_slope_of_seven_tenths_is_told_from_a_calibrated_venue(seeds: int) -> 
     assert false_alarms / seeds <= 0.05 + 3.0 * np.sqrt(0.05 * 0.95 / seeds)
 
 
-def test_the_whole_way_gives_the_numbers_of_the_short_one(tmp_path: Path) -> None:
-    config = SimulationConfig(seed=31, n_markets=900, snapshots_per_market=12)
+def whole_way(config: SimulationConfig, folder: Path) -> Run:
+    """The daily flow over the archive, served by a venue."""
     with serve(simulate(config)) as venue:
         settings = FlowSettings(
-            lake=str(tmp_path / "lake"),
-            raw=str(tmp_path / "raw"),
+            lake=str(folder / "lake"),
+            raw=str(folder / "raw"),
             gamma_url=f"{venue.base_url}/gamma",
             clob_url=f"{venue.base_url}/clob",
             subgraph_url=f"{venue.base_url}/subgraph/activity",
@@ -141,7 +142,12 @@ def test_the_whole_way_gives_the_numbers_of_the_short_one(tmp_path: Path) -> Non
             venue_concurrency=16,
             windows=("90d",),
         )
-        run = daily.daily.fn(as_of=config.as_of, flow_settings=settings)
+        return daily.daily.fn(as_of=config.as_of, flow_settings=settings)
+
+
+def test_the_whole_way_gives_the_numbers_of_the_short_one(tmp_path: Path) -> None:
+    config = SimulationConfig(seed=31, n_markets=900, snapshots_per_market=12)
+    run = whole_way(config, tmp_path)
     cutoffs = run.lake.read("cutoff_snapshot", pl.col("cutoff_type") == "T-24h")
     scored = scored_rows(
         cutoffs,
