@@ -59,7 +59,7 @@ def _works(rows: int) -> Works:
         ),
         "scoreboard": lambda: build_scoreboard(
             wide, latest=latest, trust=trusted, metrics=metrics, window="90d",
-            as_of=synthetic.AS_OF,
+            run_id="run", as_of=synthetic.AS_OF,
         ),
     }  # fmt: skip
 

@@ -109,7 +109,13 @@ def publish(lake: Lake, markets: int, *, per_market: int = 4) -> None:
     rows = scored(max(400, markets))
     metrics = build_metrics(rows, rng=np.random.default_rng(4), **key)  # type: ignore[arg-type]
     board = build_scoreboard(
-        known, latest=prices, trust=build_trust(prices), metrics=metrics, window="90d", as_of=AS_OF
+        known,
+        latest=prices,
+        trust=build_trust(prices),
+        metrics=metrics,
+        window="90d",
+        run_id="benchmark",
+        as_of=AS_OF,
     )
     lake.replace("market_registry", known)
     lake.replace("label_status", build_labels(known))

@@ -41,6 +41,7 @@ def build_scoreboard(
     trust: pl.DataFrame,
     metrics: pl.DataFrame,
     window: str,
+    run_id: str,
     as_of: datetime,
 ) -> pl.DataFrame:
     """One row per market.
@@ -55,6 +56,7 @@ def build_scoreboard(
         trust: rows of ``trust_score``; the last one of each market counts.
         metrics: rows of ``calibration_metrics`` of one run and window.
         window: the time window of the metrics.
+        run_id: the run that made the metrics.
         as_of: instant of the scoreboard, aware UTC.
 
     Returns:
@@ -78,6 +80,7 @@ def build_scoreboard(
     rows = placed.join(chosen, on=list(DIMENSIONS), how="left", maintain_order="left").with_columns(
         pl.lit(window).alias("window"),
         pl.lit(as_of).alias("as_of"),
+        pl.lit(run_id).alias("run_id"),
         unknown.alias("calibrated_probability"),
         unknown.alias("calibrated_lo"),
         unknown.alias("calibrated_hi"),

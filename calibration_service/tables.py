@@ -157,7 +157,7 @@ def load(lake: Lake) -> Tables | None:
         str(window): Board(rows.sort("market_id"))
         for (window,), rows in board.partition_by("window", as_dict=True).items()
     }
-    published = pl.col("as_of") == as_of
+    published = pl.col("run_id").is_in(board["run_id"].unique().to_list())
     metrics = lake.read("calibration_metrics", published)
     curves = lake.read("reliability_curve", published)
     tables = Tables(

@@ -24,7 +24,7 @@ from calibration_service.trust import build_trust
 from flows.runs import NoDataError, Run, StageCount, window_length
 from market_data import ingest
 from market_data.intake import IngestResult, Stores
-from market_data.lake import Lake, UpsertResult
+from market_data.lake import Lake, UpsertResult, empty
 from market_data.raw import RawStore
 from market_data.snapshots import HISTORY_SOURCE
 from market_data.venues.http import HttpPolicy, VenueHttp
@@ -57,8 +57,10 @@ def open_interest(run: Run) -> StageCount:
 
 def prices(run: Run) -> StageCount:
     """Reads price histories into snapshots."""
+    scope = ingest.PriceScope(market_ids=_within_reach(run))
     count = _ingest(
-        run, lambda rest, stores: ingest.ingest_prices(rest, stores, progress=run.progress)
+        run,
+        lambda rest, stores: ingest.ingest_prices(rest, stores, scope=scope, progress=run.progress),
     )
     if not run.lake.scan("market_snapshot").select(pl.len()).collect().item():
         raise NoDataError(
@@ -68,6 +70,13 @@ def prices(run: Run) -> StageCount:
         return count
     note = failed_histories(run.lake)
     return replace(count, note=f"{count.failures} price histories failed for good: {note}")
+
+
+def _within_reach(run: Run) -> tuple[str, ...]:
+    """Markets whose prices the run can use: open ones, and those that ended in its interval."""
+    ended = pl.coalesce("resolved_at", "closed_at", "end_at")
+    usable = (pl.col("status") == "ACTIVE") | ended.is_null() | (ended >= run.interval_start)
+    return tuple(run.lake.read("market_registry", usable, columns=("market_id",))["market_id"])
 
 
 def failed_histories(lake: Lake) -> str:
@@ -112,25 +121,29 @@ def metrics(run: Run) -> StageCount:
     """Scores segments of resolved markets, and their reliability curves, per window."""
     total = StageCount(0, 0)
     without: list[str] = []
+    scores, curves = [empty("calibration_metrics")], [empty("reliability_curve")]
     for window in run.settings.windows:
         scored = scored_in_window(run, window)
         if scored.frame.is_empty():
             without.append(window)
             continue
         key: dict[str, Any] = {"window": window, "run_id": run.run_id, "as_of": run.interval_end}
-        scores = build_metrics(scored.frame, rng=np.random.default_rng(run.settings.seed), **key)
-        curves = build_reliability(scored.frame, **key)
-        done = (
-            run.lake.upsert("calibration_metrics", scores),
-            run.lake.upsert("reliability_curve", curves),
-        )
+        draws = np.random.default_rng(run.settings.seed)
+        scores.append(build_metrics(scored.frame, rng=draws, **key))
+        curves.append(build_reliability(scored.frame, **key))
         aside = scored.without_truth + scored.without_price
         total = replace(
             total,
             rows_in=total.rows_in + scored.frame.height + aside,
-            rows_out=total.rows_out + scores.height + curves.height,
-            rows_written=total.rows_written + sum(_written(result) for result in done),
             set_aside=total.set_aside + aside,
+        )
+    for table, parts in (("calibration_metrics", scores), ("reliability_curve", curves)):
+        rows = pl.concat(parts, how="diagonal_relaxed")
+        done = run.lake.replace_part(table, rows, column="run_id", value=run.run_id)
+        total = replace(
+            total,
+            rows_out=total.rows_out + rows.height,
+            rows_written=total.rows_written + _written(done),
         )
     if not without:
         return total
@@ -190,6 +203,7 @@ def scoreboard(run: Run) -> StageCount:
             latest=latest,
             trust=trusted,
             window=window,
+            run_id=run.run_id,
             as_of=run.interval_end,
             metrics=run.lake.read(
                 "calibration_metrics",

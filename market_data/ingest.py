@@ -160,9 +160,9 @@ def store_market_records(
     names = [raw_sha256 or ""] * len(rows)
     incoming = registry_frame(rows, names, stores.now())
     update = update_registry(stores.lake.read("market_registry"), incoming)
-    written = stores.lake.upsert("market_registry", update.rows)
-    if update.history.height:
+    if update.history.height:  # first: once the registry has changed, the change is not seen again
         stores.lake.upsert("market_registry_history", update.history)
+    written = stores.lake.upsert("market_registry", update.rows)
     return replace(
         result,
         rows_out=len(rows) - update.superseded,

@@ -138,6 +138,33 @@ class Lake:
         self._overwrite(spec, rows)
         return UpsertResult(*counts, self.version(table))
 
+    def replace_part(
+        self, table: str, frame: pl.DataFrame, *, column: str, value: str
+    ) -> UpsertResult:
+        """Make ``frame`` all the rows whose ``column`` holds ``value``, in one commit.
+
+        Rows of that part that are not in ``frame`` are removed; no commit when nothing changes.
+
+        Raises:
+            SchemaMismatch: a row of ``frame`` belongs to another part.
+        """
+        spec = _table(table)
+        rows = conform(table, frame)
+        _refuse_duplicates(spec, rows)
+        if not (rows[column] == value).all():
+            raise SchemaMismatch(f"table '{table}': column '{column}' must hold {value!r} alone")
+        delta = self._open(table)
+        if delta is None:
+            return self.upsert(table, rows)
+        fresh, is_known = self._unlike_stored(spec, rows, delta, whole=True)
+        changed = int(is_known.sum())
+        counts = (rows.height, fresh.height - changed, changed, rows.height - fresh.height)
+        stored = self.scan(table).filter(pl.col(column) == value).select(pl.len()).collect().item()
+        if not fresh.is_empty() or stored != rows.height:
+            quoted = value.replace("'", "''")
+            self._overwrite(spec, rows, predicate=f"{column} = '{quoted}'")
+        return UpsertResult(*counts, self.version(table))
+
     def _open(self, table: str) -> DeltaTable | None:
         try:
             return DeltaTable(self.url(table), storage_options=self._options)
@@ -195,13 +222,14 @@ class Lake:
             storage_options=self._options,
         )
 
-    def _overwrite(self, spec: Table, rows: pl.DataFrame) -> None:
+    def _overwrite(self, spec: Table, rows: pl.DataFrame, *, predicate: str | None = None) -> None:
         write_deltalake(
             self.url(spec.name),
             _arrow(spec, rows),
             mode="overwrite",
             partition_by=list(spec.partition_by) or None,
             storage_options=self._options,
+            predicate=predicate,
         )
 
 

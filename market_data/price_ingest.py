@@ -86,13 +86,14 @@ async def ingest_prices(
         total = _account(total, part)
         progress("prices", min(number * scope.batch_size, len(wanted)), len(wanted))
         if sum(frame.height for frame in held) >= scope.flush_rows:
+            bury(stores, letters)  # before the rows: the next run asks only behind them
             total = _flush(stores, total, held, registry, open_interest)
             held = []
+    bury(stores, letters)
     total = _flush(stores, total, held, registry, open_interest)
     if scope.with_quotes:
         quotes = build_quotes(registry, open_interest)
         total = _store(stores, replace(total, rows_in=total.rows_in + quotes.height), quotes)
-    bury(stores, letters)
     return replace(total, dead_letters=letters.count)
 
 

@@ -315,6 +315,7 @@ SCOREBOARD = _table(
         "segment_key": TEXT,  # the segment whose scores the row carries
         **_SCORED,
         "as_of": TIME,
+        "run_id": TEXT,  # the run whose metrics the row carries
     },
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -57,19 +57,14 @@ def _run(name: str, as_of: datetime | None, prefect_url: str, output: str) -> No
         raise exits.BadSetting(str(error)) from None
     flow: Any = getattr(daily, name)
     call = flow if prefect_url else flow.fn
-    parameters: dict[str, Any] = {"as_of": _utc(as_of), "flow_settings": flow_settings}
-    if name != "calibrate":
-        parameters["progress"] = Bars(sys.stderr)
     try:
-        run = call(**parameters)
+        run = call(as_of=_utc(as_of), flow_settings=flow_settings, progress=Bars(sys.stderr))
     except Exception as error:
         raise exits.RunFailed(f"{name}: {type(error).__name__}: {error}") from error
     write_rows(artifacts.stage_table(run), output)
 
 
 def _utc(moment: datetime | None) -> datetime | None:
-    from datetime import UTC
-
     if moment is None or moment.tzinfo is not None:
         return moment
     return moment.replace(tzinfo=UTC)

@@ -19,9 +19,8 @@ class Bars:
         if self._live:
             filled = int(30 * done / total) if total else 0
             bar = "█" * filled + "·" * (30 - filled)
-            end = "\n" if total and done >= total else ""
-            self._stream.write(f"\r{stage:<14} {bar} {share}{end}")
-        elif total and done >= total and stage not in self._said:
+            self._stream.write(f"\r{stage:<14} {bar} {share}")
+        if total and done >= total and stage not in self._said:
             self._said.add(stage)
-            self._stream.write(f"{stage}: {share}\n")
+            self._stream.write("\n" if self._live else f"{stage}: {share}\n")
         self._stream.flush()

@@ -69,6 +69,7 @@ def board(measured, snapshots=(("a", 0.4),), markets=("a",)):
         trust=empty_frame(TRUST_SCORE),
         metrics=measured,
         window="90d",
+        run_id="run",
         as_of=AS_OF,
     )
 
@@ -122,7 +123,13 @@ def test_100_000_markets_take_well_under_a_second():
     listed, measured = registry(*markets), metrics(fine=60, pool=900)
     trust, started = empty_frame(TRUST_SCORE), time.perf_counter()
     rows = build_scoreboard(
-        listed, latest=latest, trust=trust, metrics=measured, window="90d", as_of=AS_OF
+        listed,
+        latest=latest,
+        trust=trust,
+        metrics=measured,
+        window="90d",
+        run_id="run",
+        as_of=AS_OF,
     )
     assert time.perf_counter() - started < 1.0
     assert rows.height == len(markets)

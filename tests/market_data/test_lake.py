@@ -140,3 +140,30 @@ def test_two_writers_at_once_lose_and_double_nothing(tmp_path: Path, snapshot_ro
         list(pool.map(lambda rows: Lake(tmp_path).upsert("market_snapshot", rows), batches))
     stored = Lake(tmp_path).read("market_snapshot")
     assert stored.height == stored.select("market_id", "ts").n_unique() == 12
+
+
+def test_replacing_a_part_removes_what_is_gone_from_it_and_leaves_the_rest(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+
+    def letters(source: str, *names: str) -> pl.DataFrame:
+        columns = ("record_id", "reason", "detail", "record", "raw_sha256")
+        return pl.DataFrame(
+            [
+                {"letter_id": source + name, "source": source, **dict.fromkeys(columns, "")}
+                | {"first_seen_at": datetime(2026, 1, 1, tzinfo=UTC)}
+                for name in names
+            ]
+        )
+
+    def replace(source: str, *names: str) -> None:
+        lake.replace_part("dead_letter", letters(source, *names), column="source", value=source)
+
+    replace("it's", "1", "2")
+    replace("other", "3")
+    version = lake.version("dead_letter")
+    replace("it's", "2", "1")
+    assert lake.version("dead_letter") == version
+    replace("it's", "2")
+    assert sorted(lake.read("dead_letter")["letter_id"]) == ["it's2", "other3"]
+    with pytest.raises(SchemaMismatch, match="source"):
+        lake.replace_part("dead_letter", letters("other", "4"), column="source", value="it's")
