@@ -80,7 +80,8 @@ class _Waiting:
     query: Query
     series: Series
     future: asyncio.Future[Bands]
-    expires_at: float
+    expires_at: float = math.inf
+    timer: asyncio.TimerHandle | None = None
 
     @property
     def numbers(self) -> int:
@@ -136,13 +137,11 @@ class Pool:
             raise Overloaded("the forecast queue is full", retry_after=RETRY_AFTER)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Bands] = loop.create_future()
-        future.add_done_callback(_look_at)
-        expires_at = math.inf
+        item = _Waiting(query, series, future)
         if budget is not None:
-            expires_at = self._clock() + budget
-            timer = loop.call_later(max(budget, 0.0), _expire, future)
-            future.add_done_callback(lambda _: timer.cancel())
-        self._waiting.append(_Waiting(query, series, future, expires_at))
+            item.expires_at = self._clock() + budget
+            item.timer = loop.call_later(max(budget, 0.0), _fail, item, TimeoutError())
+        self._waiting.append(item)
         if self._free and not self._scheduled:
             self._scheduled = True
             loop.call_soon(self._gather, loop, len(self._waiting), self._clock(), 0)
@@ -225,21 +224,15 @@ def _settle(items: list[_Waiting], batch: Batch, given: BatchAnswer, served_by: 
             _fail(item, error)
         return
     for item, band in zip(items, bands, strict=True):
+        if item.timer is not None:
+            item.timer.cancel()
         if not item.future.done():
             item.future.set_result(band)
 
 
-def _look_at(future: asyncio.Future[Bands]) -> None:
-    """Takes note of an error, so that none is logged as unseen when its caller has left."""
-    if not future.cancelled():
-        future.exception()
-
-
 def _fail(item: _Waiting, error: BaseException) -> None:
+    if item.timer is not None:
+        item.timer.cancel()
     if not item.future.done():
         item.future.set_exception(error)
-
-
-def _expire(future: asyncio.Future[Bands]) -> None:
-    if not future.done():
-        future.set_exception(TimeoutError())
+        item.future.exception()  # seen: it is no error of the loop when the caller has left

@@ -124,9 +124,13 @@ def application(settings: ForecastSettings) -> Any:
     return deployment.bind()
 
 
-def prepare_environment() -> None:
-    """Puts `ENVIRONMENT` in place; must run before Ray is first imported."""
-    for name, value in ENVIRONMENT.items():
+def prepare_environment(address: str = "") -> None:
+    """Puts `ENVIRONMENT` in place, and `LOOPBACK` for an ``address`` there.
+
+    Must run before Ray is first imported.
+    """
+    wanted = ENVIRONMENT | (LOOPBACK if address.startswith("127.") else {})
+    for name, value in wanted.items():
         os.environ.setdefault(name, value)
 
 
@@ -150,8 +154,7 @@ def start_cluster(temporary: Path) -> str:
     It ends with this process. Ports are those that the system gives; nothing listens beyond
     loopback, and no dashboard and no HTTP proxy is started.
     """
-    prepare_environment()
-    os.environ.update(LOOPBACK)
+    prepare_environment("127.0.0.1")
     import ray
 
     context: Any = ray.init(

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable
 from typing import Any
 
 from forecast_service.forecaster import Forecaster
-from forecast_service.serving import LOOPBACK, RayBackend, prepare_environment
+from forecast_service.serving import RayBackend, prepare_environment
 from forecast_service.settings import ForecastSettings, InProcess
 
 _LOG = logging.getLogger("gateway.ray")
@@ -32,9 +31,7 @@ async def keep_connected(
     """
     if not settings.ray_address or settings.in_process is InProcess.ALWAYS:
         return
-    prepare_environment()
-    if settings.ray_address.startswith("127."):
-        os.environ.update(LOOPBACK)
+    prepare_environment(settings.ray_address)
     while True:
         reachable = await _reachable(settings.ray_address)
         if forecaster.connected and (not reachable or forecaster.failures >= MAX_FAILURES):

@@ -6,8 +6,7 @@ provider set by the embedding program); without one nothing is recorded and noth
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 
 from opentelemetry import trace
 from opentelemetry.trace import (
@@ -25,6 +24,7 @@ from gateway.call import Call
 from marketcal.errors import MarketcalError
 
 _PROPAGATOR = TraceContextTextMapPropagator()
+_NOTHING = nullcontext()
 
 
 class Telemetry:
@@ -39,21 +39,18 @@ class Telemetry:
         placeholder = isinstance(provider, NoOpTracerProvider | ProxyTracerProvider)
         return cls(None if placeholder else provider.get_tracer("marketcal.gateway"))
 
-    @contextmanager
-    def span(self, call: Call) -> Iterator[None]:
+    def span(self, call: Call) -> AbstractContextManager[object]:
         """Covers one call."""
         if self._tracer is None:
-            yield
-            return
+            return _NOTHING
         service, _, method = call.method.name[1:].partition("/")
         carrier = {key: value for key, value in call.metadata.items() if isinstance(value, str)}
-        with self._tracer.start_as_current_span(
+        return self._tracer.start_as_current_span(
             call.method.name[1:],
             context=_PROPAGATOR.extract(carrier),
             kind=SpanKind.SERVER,
             attributes={"rpc.system": "grpc", "rpc.service": service, "rpc.method": method},
-        ):
-            yield
+        )
 
     def refused(self, error: MarketcalError) -> None:
         """Marks the current span with the refusal."""
