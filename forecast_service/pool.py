@@ -65,12 +65,14 @@ class InProcess:
 
 _INLINE_NUMBERS = 64 * 512
 """Numbers in and out up to which a hand-over to a thread costs more than it frees."""
+_NUMBERS_PER_BATCH = 2_000
+"""What a batch costs besides its numbers: many small batches are no small work."""
 
 
 def _numbers(batch: Batch) -> int:
     rows = batch.values.shape[0]
     answers = rows * batch.query.horizon_steps * len(batch.query.levels)
-    return int(batch.values.size + answers)
+    return int(batch.values.size + answers) + _NUMBERS_PER_BATCH
 
 
 @dataclass(slots=True)

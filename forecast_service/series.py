@@ -121,21 +121,29 @@ def series_of(values: ArrayLike, freq: str, *, context_steps: int = DEFAULT_CONT
     )
 
 
-def validate_times(value_times: ArrayLike, *, length: int) -> None:
-    """Refuse times that do not fit the values.
+def on_grid(values: FloatArray, times: FloatArray, *, freq_seconds: int, steps: int) -> FloatArray:
+    """Values at uneven times as one value per step, counted back from the last time.
+
+    A step without a value is missing; of several values in a step the last one stays.
 
     Args:
-        value_times: [T] seconds since the epoch.
-        length: number of values.
+        values: [N] float64.
+        times: [N] float64, seconds, strictly increasing.
+        freq_seconds: length of a step.
+        steps: longest result, ≥ 1.
 
-    Raises:
-        InvalidFieldError: on ``value_times``: another length, or not strictly increasing.
+    Returns:
+        [T] float64, T ≤ steps, oldest first.
+
+    >>> on_grid(np.array([0.1, 0.2, 0.4]), np.array([0.0, 60.0, 180.0]), freq_seconds=60, steps=9)
+    array([0.1, 0.2, nan, 0.4])
     """
-    times = np.asarray(value_times, dtype=np.float64)
-    if times.shape != (length,):
-        raise InvalidFieldError("value_times", f"must hold one time per value ({length})")
-    if not (np.diff(times) > 0.0).all():
-        raise InvalidFieldError("value_times", "must be strictly increasing")
+    back = np.rint((times[-1] - times) / freq_seconds)
+    within = back < steps
+    places = back[within].astype(np.int64)
+    grid = np.full(int(places[0]) + 1, np.nan)
+    grid[places[0] - places] = values[within]
+    return grid
 
 
 def stack(series: list[Series]) -> FloatArray:

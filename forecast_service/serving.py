@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -100,10 +102,15 @@ def _answer_packed(batches: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return answers
 
 
-def application(settings: ForecastSettings) -> Any:
-    """The Serve application as a bound deployment."""
+def application(arguments: Any) -> Any:
+    """The Serve application as a bound deployment.
+
+    Args:
+        arguments: `ForecastSettings`, or its fields as a mapping, as a Serve file gives them.
+    """
     from ray import serve
 
+    settings = ForecastSettings.model_validate(arguments)
     deployment: Any = serve.deployment(
         BaselinesDeployment,
         name=DEPLOYMENT,
@@ -148,15 +155,17 @@ class RayBackend:
         return [BatchAnswer(*given) for given in packed]
 
 
-def start_cluster(temporary: Path) -> str:
-    """Starts a Ray cluster of one node in this process's tree; returns its address.
+def start_cluster() -> tuple[str, Path]:
+    """Starts a Ray cluster of one node in this process's tree; returns its address and folder.
 
-    It ends with this process. Ports are those that the system gives; nothing listens beyond
+    It ends with this process; the folder, which only this user can enter, is the caller's to remove
+    with `stop_cluster`. Ports are those that the system gives; nothing listens beyond
     loopback, and no dashboard and no HTTP proxy is started.
     """
     prepare_environment("127.0.0.1")
     import ray
 
+    folder = Path(tempfile.mkdtemp(prefix="marketcal-ray-"))
     context: Any = ray.init(
         address="local",
         namespace="serve",
@@ -164,9 +173,9 @@ def start_cluster(temporary: Path) -> str:
         log_to_driver=False,
         logging_level=logging.ERROR,
         object_store_memory=100 << 20,
-        _temp_dir=str(temporary),
+        _temp_dir=str(folder),
     )
-    return str(context.address_info["gcs_address"])
+    return str(context.address_info["gcs_address"]), folder
 
 
 def deploy(settings: ForecastSettings) -> None:
@@ -177,8 +186,8 @@ def deploy(settings: ForecastSettings) -> None:
     serve.run(application(settings), name=settings.app_name, route_prefix=None)
 
 
-def stop_cluster() -> None:
-    """Ends the deployments and the cluster that `start_cluster` started."""
+def stop_cluster(folder: Path) -> None:
+    """Ends the deployments and the cluster that `start_cluster` started, and removes its folder."""
     import ray
     from ray import serve
 
@@ -186,3 +195,4 @@ def stop_cluster() -> None:
     end_deployments()
     end_cluster: Any = ray.shutdown
     end_cluster()
+    shutil.rmtree(folder, ignore_errors=True)

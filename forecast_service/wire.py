@@ -10,8 +10,8 @@ from forecast_service.baselines.context import BaselineFlag
 from forecast_service.batch import Bands, Query
 from forecast_service.catalog import CATALOG, MAX_HORIZON, ModelCard
 from forecast_service.postprocess import Adjustment
-from forecast_service.series import InvalidFieldError, Series, series_of
-from forecast_service.transform import DEFAULT_EPS, LOGIT, Space, Transform
+from forecast_service.series import InvalidFieldError, Series, on_grid, series_of
+from forecast_service.transform import DEFAULT_EPS, LOGIT, FloatArray, Space, Transform
 from marketcal.errors import InvalidArgument, ModelNotFound, TooLarge
 from marketcal.v1 import forecast_pb2 as pb
 
@@ -72,10 +72,14 @@ def decode(request: pb.ForecastRequest, default_model: str) -> Question:
     values = np.fromiter(request.values, dtype=np.float64, count=count)
     try:
         series = series_of(values, freq, context_steps=card.max_context)
+        if request.value_times:
+            steps = card.max_context
+            grid = on_grid(
+                values, _times(request, count), freq_seconds=series.freq_seconds, steps=steps
+            )
+            series = series_of(np.append(np.nan, grid), freq, context_steps=steps)
     except InvalidFieldError as error:
         raise InvalidArgument.of(error.field, error.reason) from error
-    if request.value_times:
-        _check_times(request, count)
     _check_covariates(request, count, horizon)
     return Question(
         query=Query(
@@ -141,7 +145,7 @@ def encode(
     )
     if request.HasField("as_of_time"):
         response.as_of_time.CopyFrom(request.as_of_time)
-    response.meta.latency.nanos = min(int(seconds * 1e9), 999_999_999)
+    response.meta.latency.FromNanoseconds(int(seconds * 1e9))
     for level, path in zip(query.levels, bands.quantiles.T.tolist(), strict=True):
         response.quantile_paths.add(level=level, values=path)
     return response
@@ -188,7 +192,8 @@ def _encode_transform(transform: Transform) -> pb.Transform:
     return pb.Transform(space=space, eps=transform.eps)
 
 
-def _check_times(request: pb.ForecastRequest, count: int) -> None:
+def _times(request: pb.ForecastRequest, count: int) -> FloatArray:
+    """[N] float64, seconds since the first of the given times."""
     if len(request.value_times) != count:
         raise InvalidArgument.of(
             "value_times", f"has {len(request.value_times)} entries for {count} values"
@@ -197,6 +202,8 @@ def _check_times(request: pb.ForecastRequest, count: int) -> None:
     for i in range(1, count):
         if times[i] <= times[i - 1]:
             raise InvalidArgument.of(f"value_times[{i}]", "times must be strictly increasing")
+    first = times[0][0]
+    return np.array([seconds - first + nanos / 1e9 for seconds, nanos in times])
 
 
 def _check_covariates(request: pb.ForecastRequest, count: int, horizon: int) -> None:

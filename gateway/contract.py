@@ -20,7 +20,7 @@ from marketcal.v1 import (
 
 FILES = (forecast_pb2, scoreboard_pb2, market_pb2, alert_pb2, legacy_pb2)
 INFRASTRUCTURE_DEADLINE = 3600.0
-"""Seconds that a health watch or a reflection stream may last."""
+"""Seconds that a health watch may last."""
 
 
 def services() -> list[ServiceDescriptor]:

@@ -28,6 +28,9 @@ from gateway.interceptors.request_id import assign_request_id
 from gateway.interceptors.telemetry import Telemetry
 from marketcal.errors import InvalidArgument, MarketcalError, TooLarge
 
+ENDINGS = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit)
+"""How a call or the process ends; no error of the handler."""
+
 Unary = Callable[[Any, Any], Awaitable[Message]]
 Streaming = Callable[[Any, Any], AsyncIterator[Message]]
 Duplex = Callable[[AsyncIterator[Any], Any], AsyncIterator[Message]]
@@ -85,7 +88,7 @@ class Pipeline:
                             answer = self._encode(await handler(request, call))
                     context.set_trailing_metadata(tuple(call.trailers))
                     return answer
-                except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+                except ENDINGS:
                     raise
                 except BaseException as error:  # noqa: BLE001 - the edge, for panics of extensions too
                     return self._refuse(call, error)
@@ -105,7 +108,7 @@ class Pipeline:
                         async for message in handler(request, call):
                             yield self._encode(message)
                     context.set_trailing_metadata(tuple(call.trailers))
-                except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+                except ENDINGS:
                     raise
                 except BaseException as error:  # noqa: BLE001 - the edge, for panics of extensions too
                     self._refuse(call, error)
@@ -125,7 +128,7 @@ class Pipeline:
                 async for message in handler(requests, call):
                     yield message
                 context.set_trailing_metadata(tuple(call.trailers))
-            except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            except ENDINGS:
                 raise
             except BaseException as error:  # noqa: BLE001 - the edge, for panics of extensions too
                 self._refuse(call, error)

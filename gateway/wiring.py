@@ -132,7 +132,9 @@ async def running(
     port = await parts.gateway.start()
     settings = parts.settings
     beside = [
-        asyncio.create_task(_refresh(parts)),
+        # Each on its own: a slow lake must not delay the revocation of a key.
+        asyncio.create_task(_repeat(parts, lambda: parts.ring.replace(parts.keys.rows()))),
+        asyncio.create_task(_repeat(parts, parts.publication.refresh)),
         asyncio.create_task(keep_connected(settings.forecast, parts.forecaster, ray_joined)),
     ]
     try:
@@ -175,18 +177,13 @@ def _pipeline(settings: Settings, ring: KeyRing, clock: Callable[[], float]) -> 
     )
 
 
-async def _refresh(parts: Parts) -> None:
-    """Takes over changed keys and newer publications, and says over health what is ready."""
-
-    def take_over_keys() -> None:
-        parts.ring.replace(parts.keys.rows())
-
+async def _repeat(parts: Parts, take_over: Callable[[], object]) -> None:
+    """Takes over what has changed, again and again, and says over health what is ready."""
     while True:
-        for take_over in (take_over_keys, parts.publication.refresh):
-            try:
-                await asyncio.to_thread(take_over)
-            except Exception:  # noqa: BLE001 - a background edge: what was there goes on being served
-                _LOG.exception("cannot refresh; serving what was there before")
+        try:
+            await asyncio.to_thread(take_over)
+        except Exception:  # noqa: BLE001 - a background edge: what was there goes on being served
+            _LOG.exception("cannot refresh; serving what was there before")
         _say_what_answers(parts)
         await asyncio.sleep(parts.settings.gateway.refresh_seconds)
 

@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -71,15 +70,14 @@ def _forecast(_port: int | None, ready_file: Path | None) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    temporary = Path(tempfile.gettempdir()) / f"marketcal-ray-{os.getuid()}"
-    address = serving.start_cluster(temporary)
+    address, folder = serving.start_cluster()
     # Ray installs its own handlers while it starts.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     serving.deploy(loaded.forecast)
     _announce(ready_file, {"address": address})
     stop.wait()
-    serving.stop_cluster()
+    serving.stop_cluster(folder)
 
 
 def _prefect(port: int | None, ready_file: Path | None) -> None:

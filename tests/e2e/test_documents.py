@@ -62,5 +62,6 @@ def test_the_serve_file_names_an_application_and_its_arguments():
     (application,) = schema.applications
     module, _, name = application.import_path.partition(":")
     assert module == "forecast_service.serving"
-    assert callable(getattr(serving, name))
     assert ForecastSettings(**application.args).max_replicas == 4
+    bound = getattr(serving, name)(application.args)  # as Serve calls it
+    assert bound._bound_deployment.name == serving.DEPLOYMENT

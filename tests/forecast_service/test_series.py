@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from forecast_service.series import InvalidFieldError, parse_freq, series_of, stack, validate_times
+from forecast_service.series import InvalidFieldError, on_grid, parse_freq, series_of, stack
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,14 @@ def test_pads_shorter_series_at_the_left():
     assert batch[:, -1].tolist() == [0.2, 0.3]
 
 
-@pytest.mark.parametrize("times", [[1, 2], [1, 2, 2], [3, 2, 1], [1, 2, float("nan")]])
-def test_refuses_times_that_do_not_fit(times):
-    with pytest.raises(InvalidFieldError, match="value_times"):
-        validate_times(times, length=3)
+def test_uneven_times_become_steps_with_what_is_missing_between_them():
+    values, times = np.array([0.1, 0.2, 0.3, 0.5]), np.array([0.0, 290.0, 310.0, 1200.0])
+    grid = on_grid(values, times, freq_seconds=300, steps=288)
+    assert np.array_equal(grid, [0.1, 0.3, np.nan, np.nan, 0.5], equal_nan=True)
+
+
+def test_steps_before_the_context_are_left_out():
+    grid = on_grid(
+        np.array([0.1, 0.2, 0.3]), np.array([0.0, 60.0, 120.0]), freq_seconds=60, steps=2
+    )
+    assert grid.tolist() == [0.2, 0.3]
