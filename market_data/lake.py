@@ -2,18 +2,21 @@
 
 Tables lie in ``<root>/derived/<table>``; the root is a local folder or an object-store URL. What is
 written must fit the table's schema, and an upsert whose rows are all stored already makes no
-commit, so a table's version says whether anything changed.
+commit, so a table's version says whether anything changed. A table that was written before its
+schema had a column is read with nulls there, and gets the column with the next write.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 import polars as pl
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Field, write_deltalake
 from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
@@ -54,8 +57,15 @@ class Lake:
     def __init__(
         self, root_url: str | Path, *, storage_options: dict[str, str] | None = None
     ) -> None:
+        """Name the place; nothing is opened or made yet.
+
+        Raises:
+            LakeError: a local folder whose name Delta would take for another one.
+        """
         self._root = str(root_url).rstrip("/")
         self._options = storage_options
+        if "://" not in self._root:
+            _refuse_unusable(Path(self._root).absolute())
 
     def url(self, table: str) -> str:
         """Address of a table."""
@@ -71,7 +81,7 @@ class Lake:
         delta = self._open(table)
         if delta is None:
             return empty(table).lazy()
-        return pl.scan_delta(delta).select(list(polars_schema(table)))
+        return _stored(_table(table), delta)
 
     def read(
         self,
@@ -135,7 +145,7 @@ class Lake:
         counts = (rows.height, fresh.height - changed, changed, rows.height - fresh.height)
         if (delta is not None or rows.is_empty()) and fresh.is_empty() and stored == rows.height:
             return UpsertResult(*counts, None if delta is None else int(delta.version()))
-        self._overwrite(spec, rows)
+        self._overwrite(spec, rows, delta)
         return UpsertResult(*counts, self.version(table))
 
     def replace_part(
@@ -162,7 +172,7 @@ class Lake:
         stored = self.scan(table).filter(pl.col(column) == value).select(pl.len()).collect().item()
         if not fresh.is_empty() or stored != rows.height:
             quoted = value.replace("'", "''")
-            self._overwrite(spec, rows, predicate=f"{column} = '{quoted}'")
+            self._overwrite(spec, rows, delta, predicate=f"{column} = '{quoted}'")
         return UpsertResult(*counts, self.version(table))
 
     def _open(self, table: str) -> DeltaTable | None:
@@ -184,7 +194,7 @@ class Lake:
             return rows, pl.Series([False] * rows.height, dtype=pl.Boolean)
         skipped = VOLATILE.get(spec.name, ())
         compared = [c for c in rows.columns if c not in skipped]
-        lazy = pl.scan_delta(delta).select(compared)
+        lazy = _stored(spec, delta).select(compared)
         if spec.partition_by and not whole:
             lazy = lazy.filter(pl.col("dt").is_in(rows["dt"].unique().to_list()))
         stored = lazy.collect()
@@ -199,6 +209,7 @@ class Lake:
     def _commit(self, spec: Table, rows: pl.DataFrame, delta: DeltaTable | None) -> None:
         if delta is None:
             delta = self._create(spec)
+        _evolve(spec, delta)
         on = [*spec.key, *spec.partition_by]
         predicate = " AND ".join(f"t.{column} = s.{column}" for column in on)
         if spec.partition_by:
@@ -222,7 +233,16 @@ class Lake:
             storage_options=self._options,
         )
 
-    def _overwrite(self, spec: Table, rows: pl.DataFrame, *, predicate: str | None = None) -> None:
+    def _overwrite(
+        self,
+        spec: Table,
+        rows: pl.DataFrame,
+        delta: DeltaTable | None,
+        *,
+        predicate: str | None = None,
+    ) -> None:
+        if delta is not None:
+            _evolve(spec, delta)
         write_deltalake(
             self.url(spec.name),
             _arrow(spec, rows),
@@ -231,6 +251,50 @@ class Lake:
             storage_options=self._options,
             predicate=predicate,
         )
+
+
+def _refuse_unusable(folder: Path) -> None:
+    """Delta decodes %XX in a name and splits it at a backslash: it would look elsewhere."""
+    text = str(folder)
+    if unquote(text) != text or re.search(r"[\x00-\x1f\x7f\\]", text):
+        raise LakeError(
+            f"a lake cannot lie in {text!r}: no '%' with two hex digits after it, no backslash and "
+            "no control character may stand in the names of its folders"
+        )
+
+
+def _stored(spec: Table, delta: DeltaTable) -> pl.LazyFrame:
+    """The rows of a stored table; columns that it does not have yet are null.
+
+    Polars reads the addresses of a table's files literally, so it finds none below a folder whose
+    name is percent-encoded in them, and it takes "=" in a folder's name for a partition. Arrow
+    does neither, but is slower.
+    """
+    is_odd = delta.table_uri.startswith("file:") and not {"%", "="}.isdisjoint(delta.table_uri)
+    rows = pl.scan_pyarrow_dataset(delta.to_pyarrow_dataset()) if is_odd else pl.scan_delta(delta)
+    wanted = polars_schema(spec.name)
+    lacking = [field.name for field in _lacking(spec, delta)]
+    if lacking:
+        rows = rows.with_columns(pl.lit(None, dtype=wanted[name]).alias(name) for name in lacking)
+    return rows.select(list(wanted))
+
+
+def _lacking(spec: Table, delta: DeltaTable) -> list[Field]:
+    """Columns of the schema that a table written before them does not have, all nullable."""
+    found = {field.name for field in delta.schema().fields}
+    wanted = DeltaSchema.from_arrow(spec.schema).fields
+    lacking = [field for field in wanted if field.name not in found]
+    for field in lacking:
+        if field.name in (*spec.key, *spec.partition_by):
+            raise SchemaMismatch(f"table '{spec.name}': no column '{field.name}' is stored, a key")
+    return [Field(field.name, field.type, nullable=True) for field in lacking]
+
+
+def _evolve(spec: Table, delta: DeltaTable) -> None:
+    """Give a stored table the columns that it lacks."""
+    lacking = _lacking(spec, delta)
+    if lacking:
+        delta.alter.add_columns(lacking)
 
 
 def polars_schema(table: str) -> dict[str, pl.DataType]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -10,10 +11,11 @@ from typing import Any
 
 import polars as pl
 import pytest
+from deltalake import write_deltalake
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from market_data.errors import DuplicateKeys, SchemaMismatch, UnknownTable
+from market_data.errors import DuplicateKeys, LakeError, SchemaMismatch, UnknownTable
 from market_data.lake import Lake, empty
 from market_data.schemas import TABLES
 
@@ -21,9 +23,12 @@ BASE = datetime(2026, 9, 1, tzinfo=UTC)
 Rows = Callable[..., pl.DataFrame]
 
 
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(tmp_path)
+ODD_FOLDERS = ("a b", "é", "a#b", "a?b", "a=b", "100%", "{a}")
+
+
+@pytest.fixture(params=["plain", "a b/é #1?=%"])
+def lake(tmp_path: Path, request: pytest.FixtureRequest) -> Lake:
+    return Lake(tmp_path / request.param)
 
 
 def test_an_absent_table_is_empty_and_has_no_version(lake: Lake) -> None:
@@ -167,3 +172,74 @@ def test_replacing_a_part_removes_what_is_gone_from_it_and_leaves_the_rest(tmp_p
     assert sorted(lake.read("dead_letter")["letter_id"]) == ["it's2", "other3"]
     with pytest.raises(SchemaMismatch, match="source"):
         lake.replace_part("dead_letter", letters("other", "4"), column="source", value="it's")
+
+
+@pytest.mark.parametrize("name", ODD_FOLDERS)
+def test_a_lake_lies_below_a_folder_of_any_usual_name(
+    tmp_path: Path, snapshot_rows: Rows, name: str
+) -> None:
+    lake = Lake(tmp_path / name)
+    rows = snapshot_rows([("a", BASE, 0.1), ("b", BASE + timedelta(days=1), 0.2)])
+    lake.upsert("market_snapshot", rows)
+    found = lake.read("market_snapshot", days=("2026-09-02", "2026-09-02"))
+    assert found.equals(rows.tail(1))
+    assert found.schema == rows.schema
+    assert lake.upsert("market_snapshot", rows).rows_unchanged == 2
+    assert (tmp_path / name / "derived").is_dir()
+
+
+@pytest.mark.parametrize("name", ["a%20b", "%C3%A9", "a\\b", "a\nb"])
+def test_a_folder_that_delta_takes_for_another_one_is_refused_by_name(
+    tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(LakeError, match=re.escape(repr(str(tmp_path / name)))):
+        Lake(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def older_table(lake: Lake, rows: pl.DataFrame, lacks: str) -> None:
+    """Store ``rows`` as they were written before their table had the column ``lacks``."""
+    schema = TABLES["market_snapshot"].schema
+    older = rows.drop(lacks).to_arrow().cast(schema.remove(schema.get_field_index(lacks)))
+    write_deltalake(lake.url("market_snapshot"), older, partition_by=["dt"])
+
+
+def test_a_column_that_an_older_table_lacks_is_read_as_null(
+    lake: Lake, snapshot_rows: Rows
+) -> None:
+    rows = snapshot_rows([("a", BASE, 0.1)])
+    older_table(lake, rows, "bid")
+    stored = lake.read("market_snapshot")
+    assert stored.schema == rows.schema
+    assert stored["bid"].to_list() == [None]
+    without = rows.with_columns(bid=pl.lit(None, dtype=pl.Float64))
+    assert lake.upsert("market_snapshot", without).rows_unchanged == 1
+    assert lake.version("market_snapshot") == 0
+
+
+def upsert(lake: Lake, rows: pl.DataFrame) -> None:
+    lake.upsert("market_snapshot", rows)
+
+
+def replace(lake: Lake, rows: pl.DataFrame) -> None:
+    lake.replace("market_snapshot", rows)
+
+
+def replace_part(lake: Lake, rows: pl.DataFrame) -> None:
+    lake.replace_part("market_snapshot", rows, column="liquidity_bucket", value="LOW")
+
+
+@pytest.mark.parametrize("write", [upsert, replace, replace_part])
+def test_an_older_table_gets_its_new_column_with_the_next_write(
+    lake: Lake, snapshot_rows: Rows, write: Callable[[Lake, pl.DataFrame], None]
+) -> None:
+    rows = snapshot_rows([("a", BASE, 0.1), ("b", BASE, 0.2)])
+    older_table(lake, rows.head(1), "bid")
+    write(lake, rows)
+    assert lake.read("market_snapshot").sort("market_id").equals(rows)
+
+
+def test_a_table_without_a_column_of_its_key_is_refused(lake: Lake, snapshot_rows: Rows) -> None:
+    older_table(lake, snapshot_rows([("a", BASE, 0.1)]), "market_id")
+    with pytest.raises(SchemaMismatch, match=r"'market_snapshot'.*'market_id'"):
+        lake.read("market_snapshot")
