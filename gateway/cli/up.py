@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import signal
 import sys
 import time
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,9 +16,11 @@ from typing import Any
 import click
 
 from gateway.cli import exits
+from gateway.cli.loading import key_store, settings_of
 from gateway.cli.output import table
 from gateway.supervisor.child import ChildError
 from gateway.supervisor.ports import is_free
+from gateway.supervisor.source import SIMULATED, SourceError, places_of, read_manifest
 from gateway.supervisor.stack import VENUES, Plan, Stack, running
 
 FOLDER = Path("var")
@@ -57,6 +57,8 @@ def up(port: int | None, archive: Path | None, venue: str, once: bool) -> None:
 
 def _serve(stack: Stack, once: bool) -> None:
     _say("starting; the first start takes about half a minute")
+    for name, place in stack.plan.places.items():
+        _say(f"{name.rpartition('__')[2].lower():<13} {place}")
     stack.start_parts()
     key = _dev_key()
     address = stack.start_gateway()
@@ -70,22 +72,22 @@ def _serve(stack: Stack, once: bool) -> None:
 
 
 def _plan(port: int | None, archive: Path | None, venue: str) -> Plan:
-    from gateway import settings
-
-    try:
-        gateway = settings.load().gateway
-    except settings.SettingsError as error:
-        raise exits.BadSetting(str(error)) from None
-    chosen = gateway.port if port is None else port
-    if chosen and not is_free(gateway.host, chosen):
+    loaded = settings_of()
+    chosen = loaded.gateway.port if port is None else port
+    if chosen and not is_free(loaded.gateway.host, chosen):
         raise exits.PortTaken(
-            f"port {chosen} on {gateway.host} is taken; choose another with --port or PORT="
+            f"port {chosen} on {loaded.gateway.host} is taken; choose another with --port or PORT="
         )
+    given = loaded.flows.model_fields_set
     if venue != "replay":
-        return Plan(FOLDER, chosen, None, None)
-    folder = archive or _simulated()
-    manifest = json.loads((folder / "manifest.json").read_text())
-    return Plan(FOLDER, chosen, folder.resolve(), datetime.fromisoformat(manifest["as_of"]))
+        return Plan(FOLDER, chosen, None, None, places_of(FOLDER, venue, given))
+    folder = (archive or _simulated()).resolve()
+    try:
+        name, as_of = read_manifest(folder)
+    except SourceError as error:
+        raise exits.BadSetting(f"--archive: {error}") from None
+    places = places_of(FOLDER, name if archive else SIMULATED, given)
+    return Plan(FOLDER, chosen, folder, as_of, places)
 
 
 def _simulated() -> Path:
@@ -102,10 +104,9 @@ def _simulated() -> Path:
 
 def _dev_key() -> str:
     """A key for this folder, readable by its owner alone; made once."""
-    from gateway import settings, wiring
     from gateway.cli.queries import DEV_KEY
 
-    store = wiring.open_keys(settings.load().control.url)
+    store = key_store()
     if DEV_KEY.exists():
         text = DEV_KEY.read_text().strip()
         known = {row.key_id for row in store.rows() if row.revoked_at is None}

@@ -6,7 +6,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -43,12 +43,14 @@ class Plan:
         port: port of the gateway.
         archive: archive that the replay venue serves; None for the real venue.
         as_of: end of the data interval; None for now.
+        places: variables that tell every part where the data of this source lies.
     """
 
     folder: Path
     port: int
     archive: Path | None
     as_of: datetime | None
+    places: Mapping[str, str]
 
 
 @dataclass(slots=True)
@@ -76,6 +78,7 @@ class Stack:
             # Chosen here, so that a restarted Ray is found where the first one was.
             "RAY_GCS_SERVER_PORT": str(free_port()),
             "PREFECT_HOME": str(self._path("prefect")),
+            **self.plan.places,
         }
         forecast = self.start("forecast", "serve", "forecast")
         prefect = self.start("prefect", "serve", "prefect", "--port", str(free_port()))
