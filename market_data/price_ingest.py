@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from market_data.errors import RecordRejected, VenueError
+from market_data.errors import RecordRejected, VenueBadPayload, VenueError, VenueRefused
 from market_data.intake import (
     DeadLetters,
     IngestResult,
@@ -68,8 +68,12 @@ async def ingest_prices(
 ) -> IngestResult:
     """Fetch what the lake does not hold yet and upsert ``market_snapshot``.
 
+    A history that cannot be fetched is a failure of its market alone, also where it is the only
+    one asked for.
+
     Raises:
-        VenueError: not a single history could be fetched.
+        VenueError: several histories were asked for and not a single one could be fetched; each
+            has its dead letter all the same.
     """
     scope = scope or PriceScope()
     registry = stores.lake.read("market_registry")
@@ -80,17 +84,23 @@ async def ingest_prices(
     letters = DeadLetters(HISTORY_SOURCE)
     total = IngestResult("prices", skipped=skipped)
     held: list[pl.DataFrame] = []
+    failed: list[VenueError] = []
     for number, batch in enumerate(_batches(wanted, scope.batch_size), start=1):
-        points, part = await _fetch(rest, stores, batch, letters)
+        points, part, errors = await _fetch(rest, stores, batch, letters)
         held.append(points)
+        failed += errors
         total = _account(total, part)
         progress("prices", min(number * scope.batch_size, len(wanted)), len(wanted))
         if sum(frame.height for frame in held) >= scope.flush_rows:
             bury(stores, letters)  # before the rows: the next run asks only behind them
             total = _flush(stores, total, held, registry, open_interest)
             held = []
+        if not total.requests and _is_down(failed):
+            break
     bury(stores, letters)
     total = _flush(stores, total, held, registry, open_interest)
+    if not total.requests and len(failed) > 1:
+        raise failed[0]
     if scope.with_quotes:
         quotes = build_quotes(registry, open_interest)
         total = _store(stores, replace(total, rows_in=total.rows_in + quotes.height), quotes)
@@ -121,13 +131,11 @@ def _plan(stores: Stores, registry: pl.DataFrame, scope: PriceScope) -> tuple[li
 
 async def _fetch(
     rest: PolymarketRest, stores: Stores, batch: Sequence[_Wanted], letters: DeadLetters
-) -> tuple[pl.DataFrame, IngestResult]:
-    """Ask for one batch; points as (market_id, ts, p_yes), in the order asked."""
+) -> tuple[pl.DataFrame, IngestResult, list[VenueError]]:
+    """Ask for one batch; points as (market_id, ts, p_yes), in the order asked, and failures."""
     outcomes = await asyncio.gather(*(_ask(rest, wanted) for wanted in batch))
     answered = [(w, a) for w, a in zip(batch, outcomes, strict=True) if isinstance(a, Answer)]
     failed = [(w, e) for w, e in zip(batch, outcomes, strict=True) if isinstance(e, VenueError)]
-    if failed and not answered:
-        raise failed[0][1]
     telling = [(w, answer) for w, answer in answered if answer.value != _NOTHING]
     raw_sha256 = None
     if telling:
@@ -143,13 +151,19 @@ async def _fetch(
         failures=len(failed),
         requests=len(answered),
     )
-    return points, part
+    return points, part, [error for _, error in failed]
+
+
+def _is_down(failed: Sequence[VenueError]) -> bool:
+    """Whether it is the venue that fails and not its markets: no use to ask for all the others."""
+    own = (VenueRefused, VenueBadPayload)
+    return len(failed) > 1 and not any(isinstance(error, own) for error in failed)
 
 
 async def _ask(rest: PolymarketRest, wanted: _Wanted) -> Answer | VenueError:
     try:
         return await rest.prices_history(wanted.token_id, start_ts=wanted.start_ts)
-    except VenueError as error:  # one market's failure is its own; _fetch keeps the account
+    except VenueError as error:  # one market's failure is its own; it is counted
         return error
 
 
