@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 import polars as pl
@@ -28,6 +29,8 @@ from market_data.venues.polymarket.rest import PolymarketRest
 
 _NOTHING: dict[str, list[Any]] = {"history": []}
 """An answer without news; it is counted, and not kept."""
+
+_CLOCK_SKEW = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +111,14 @@ async def ingest_prices(
 
 
 def _plan(stores: Stores, registry: pl.DataFrame, scope: PriceScope) -> tuple[list[_Wanted], int]:
-    """Histories to ask for, and how many markets with tokens need no request."""
+    """Histories to ask for, and how many markets with tokens need no request.
+
+    A stored price of the future does not count: behind it nothing would ever be found.
+    """
+    is_past = pl.col("ts") <= stores.now() + _CLOCK_SKEW
     stored = (
         stores.lake.scan("market_snapshot")
-        .filter(pl.col("data_source") == HISTORY_SOURCE)
+        .filter((pl.col("data_source") == HISTORY_SOURCE) & is_past)
         .group_by("market_id")
         .agg(pl.col("ts").max().alias("last"))
         .collect()

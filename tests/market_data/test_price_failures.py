@@ -1,10 +1,11 @@
-"""A price history that fails is its market's own failure."""
+"""A price history that fails, or holds nonsense, is its market's own failure."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
@@ -15,8 +16,8 @@ from starlette.responses import Response
 from market_data.errors import VenueRefused
 from market_data.ingest import PriceScope, Stores, ingest_markets, ingest_prices
 from market_data.replay.archive import Archive
-from market_data.replay.server import create_app, run_app
-from market_data.snapshots import yes_tokens
+from market_data.replay.server import create_app, run_app, serve
+from market_data.snapshots import HISTORY_SOURCE, yes_tokens
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -100,3 +101,19 @@ async def test_not_a_single_history_of_several_is_an_error_with_its_dead_letters
                 await ingest_prices(rest, stores, scope=scope)
     letters = stores.lake.read("dead_letter", pl.col("reason") == "VenueRefused")
     assert set(letters["record_id"]) == set(tokens)
+
+
+async def test_a_price_of_the_future_does_not_end_a_history(
+    archive: Archive, make_stores: MakeStores, rest_at: Any, snapshot_rows: Any
+) -> None:
+    stores = make_stores()
+    with serve(archive) as replay:
+        async for rest in rest_at(replay.base_url):
+            await ingest_markets(rest, stores)
+            market = next(iter(three_markets(stores)))
+            far = snapshot_rows([(market, datetime(2060, 1, 1, tzinfo=UTC), 0.5)])
+            source = pl.lit(HISTORY_SOURCE).alias("data_source")
+            stores.lake.upsert("market_snapshot", far.with_columns(source))
+            scope = PriceScope(market_ids=(market,), with_quotes=False)
+            done = await ingest_prices(rest, stores, scope=scope)
+    assert done.rows_written > 0

@@ -23,6 +23,8 @@ PLATFORM = "polymarket"
 
 _WRAPPERS = ("markets", "events", "value", "data", "results")
 _EPOCH_LIMIT_SECONDS = 100_000_000_000  # beyond it a number of seconds would be the year 5138
+_EARLIEST_SECONDS = 946_684_800  # 2000-01-01, before any prediction market of today
+_LATEST_SECONDS = 4_102_444_800  # 2100-01-01, after the end of all that are open
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,8 @@ def parse_history(body: Any) -> tuple[list[int], list[float], list[tuple[str, An
 
     Returns:
         t: UTC seconds; p: prices in [0, 1]; rejects: (reason, point) of every other point,
-        reasons POINT_UNREADABLE, PRICE_OUT_OF_RANGE.
+        reasons POINT_UNREADABLE, TIME_OUT_OF_RANGE (before 2000 or after 2099, whether sent in
+        seconds, milliseconds or microseconds), PRICE_OUT_OF_RANGE.
 
     Raises:
         RecordRejected: ``HISTORY_UNREADABLE`` when there is no list of points at all.
@@ -152,14 +155,17 @@ def parse_history(body: Any) -> tuple[list[int], list[float], list[tuple[str, An
     for point in points:
         try:
             at, price = point["t"], float(point["p"])
-            at = at if type(at) is int else int(float(at))
+            at = int(_seconds(at if type(at) is int else float(at)))
         except (TypeError, KeyError, ValueError, OverflowError):
             rejects.append(("POINT_UNREADABLE", point))
+            continue
+        if not _EARLIEST_SECONDS <= at < _LATEST_SECONDS:
+            rejects.append(("TIME_OUT_OF_RANGE", point))
             continue
         if not -1e-9 <= price <= 1 + 1e-9:
             rejects.append(("PRICE_OUT_OF_RANGE", point))
             continue
-        t.append(at // 1000 if at > _EPOCH_LIMIT_SECONDS else at)
+        t.append(at)
         p.append(min(max(price, 0.0), 1.0))
     return t, p, rejects
 
@@ -179,17 +185,24 @@ def parse_time(value: Any, name: str = "time") -> datetime | None:
         return None
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     try:
-        if not math.isnan(number):
-            while abs(number) >= _EPOCH_LIMIT_SECONDS:
-                number /= 1000.0
-            return datetime.fromtimestamp(number, tz=UTC)
+        if math.isfinite(number):
+            return datetime.fromtimestamp(_seconds(number), tz=UTC)
         at = datetime.fromisoformat(str(value).strip())
     except (ValueError, OverflowError, OSError):
         raise RecordRejected("TIME_UNREADABLE", f"{name}={value!r}") from None
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
+def _seconds(number: float) -> float:
+    """A time in seconds, milliseconds or microseconds as seconds; whole numbers stay exact."""
+    for _ in range(2):
+        if abs(number) < _EPOCH_LIMIT_SECONDS:
+            break
+        number = number // 1000 if isinstance(number, int) else number / 1000.0
+    return number
 
 
 def text_or_none(value: Any) -> str | None:

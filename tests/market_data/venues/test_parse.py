@@ -109,17 +109,41 @@ def test_a_page_that_is_no_json_is_rejected() -> None:
         decode_page(b"<html>")
 
 
-def test_milliseconds_in_a_history_are_not_seconds() -> None:
-    t, _, rejects = parse_history({"history": [{"t": 1_770_394_157_000, "p": 0.2}]})
+@pytest.mark.parametrize(
+    "value",
+    ["Infinity", "inf", "-inf", "nan", float("inf"), 1e30, 10**30, 10**400, "1e300"],
+)
+def test_a_number_that_is_no_time_is_rejected(value: Any) -> None:
+    with pytest.raises(RecordRejected, match="TIME_UNREADABLE"):
+        parse_time(value)
+
+
+@pytest.mark.parametrize(
+    "at",
+    [1_770_394_157, 1_770_394_157_000, 1_770_394_157_000_000, "1770394157", 1_770_394_157_123.0],
+)
+def test_times_in_a_history_are_read_in_every_unit(at: Any) -> None:
+    t, _, rejects = parse_history({"history": [{"t": at, "p": 0.2}]})
     assert (t, rejects) == ([1_770_394_157], [])
 
 
+@pytest.mark.parametrize("at", [1, 946_684_799, 4_102_444_800, 10**30, 1e30, -1_770_394_157])
+def test_a_point_at_an_impossible_time_is_set_apart_and_no_other_is_lost(at: Any) -> None:
+    good = [{"t": 946_684_800, "p": 0.1}, {"t": 4_102_444_799, "p": 0.2}]
+    t, p, rejects = parse_history({"history": [good[0], {"t": at, "p": 0.5}, good[1]]})
+    assert (t, p) == ([946_684_800, 4_102_444_799], [0.1, 0.2])
+    assert rejects == [("TIME_OUT_OF_RANGE", {"t": at, "p": 0.5})]
+
+
 def test_bad_points_are_set_apart_with_their_reason() -> None:
-    points = [{"t": 1, "p": 0.2}, {"t": 2, "p": 1.5}, {"p": 0.1}, {"t": "x", "p": 0.1}]
+    at = 1_770_394_157
+    points = [{"t": at, "p": 0.2}, {"t": at, "p": 1.5}, {"p": 0.1}, {"t": "x", "p": 0.1}]
+    points.append({"t": "inf", "p": 0.1})
     t, p, rejects = parse_history({"history": points})
-    assert (t, p) == ([1], [0.2])
+    assert (t, p) == ([at], [0.2])
     assert [reason for reason, _ in rejects] == [
         "PRICE_OUT_OF_RANGE",
+        "POINT_UNREADABLE",
         "POINT_UNREADABLE",
         "POINT_UNREADABLE",
     ]
