@@ -2,80 +2,63 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Callable, Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import click
 
 from gateway.cli import exits
+from gateway.cli.calling import connected, connection_options
 from gateway.cli.output import output_option, write_rows
 
-DEV_KEY = Path("var/dev.key")
-DEFAULT_ADDRESS = "127.0.0.1:50051"
 
-
-def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``--address`` and ``--key``."""
-    for option in (
-        click.option("--key", envvar="MARKETCAL_KEY", default=None,
-                     help=f"API key; the one in {DEV_KEY} by default."),
-        click.option("--address", envvar="MARKETCAL_ADDRESS", default=DEFAULT_ADDRESS,
-                     show_default=True, help="Gateway to call."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
-
-
-@contextlib.contextmanager
-def connected(address: str, key: str | None) -> Iterator[Any]:
-    """A client; a refused call ends the program with one clear line."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from marketcal import Client
-    from marketcal.errors import MarketcalError
-
-    if key is None and DEV_KEY.exists():
-        key = DEV_KEY.read_text().strip()
+def _levels(_context: click.Context, _parameter: click.Parameter, value: str) -> list[float]:
+    """Quantile levels by commas."""
     try:
-        with Client(address, key=key) as client:
-            yield client
-    except MarketcalError as error:
-        name = error.reason or error.code
-        raise exits.Failed(f"{name}: {error.message} ({address})") from None
+        return [float(level) for level in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no list of numbers such as 0.1,0.5,0.9") from None
+
+
+_LIMIT = click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True,
+                      help="Rows at most.")  # fmt: skip
 
 
 @click.command()
 @click.argument("market_id")
 @click.option("--model", default="", help="Model to ask; the server's default by default.")
-@click.option("--horizon", "horizon_steps", type=int, default=12, show_default=True,
-              help="Steps to forecast.")  # fmt: skip
-@click.option("--freq", default="5m", show_default=True, help="Cadence of the steps.")
-@click.option("--quantiles", default="0.1,0.5,0.9", show_default=True, help="Levels, by commas.")
+@click.option("--horizon", "horizon_steps", type=click.IntRange(min=1), default=12,
+              show_default=True, help="Steps to forecast.")  # fmt: skip
+@click.option("--freq", help="Cadence of the steps, such as 5m; the history's own by default.")
+@click.option("--quantiles", callback=_levels, default="0.1,0.5,0.9", show_default=True,
+              help="Levels, by commas.")  # fmt: skip
 @output_option
 @connection_options
 def forecast(
-    market_id: str, model: str, horizon_steps: int, freq: str, quantiles: str,
+    market_id: str, model: str, horizon_steps: int, freq: str | None, quantiles: list[float],
     output: str, address: str, key: str | None,
 ) -> None:  # fmt: skip
-    """Forecast a market from its recorded prices."""
+    """Forecast a market from its recorded prices, resampled to the cadence."""
+    from forecast_service.series import InvalidFieldError
+    from gateway.cli.cadence import HistoryTooShort, regular_history
     from marketcal.v1 import forecast_pb2
 
     with connected(address, key) as client:
-        values = [point.p_yes for point in client.price_history(market_id)]
-        if len(values) < 2:
-            raise exits.Failed(f"{market_id} has {len(values)} recorded prices; two are needed")
+        try:
+            history = regular_history(client.price_history(market_id), freq)
+        except HistoryTooShort as error:
+            raise exits.Failed(f"{market_id}: {error}") from None
+        except InvalidFieldError as error:
+            raise exits.BadSetting(f"--freq {error.reason}") from None
         answer = client.forecast(
-            market_id, values[-288:], freq=freq, horizon_steps=horizon_steps,
-            quantiles=[float(level) for level in quantiles.split(",")],
-            model=forecast_pb2.ModelSpec(name=model),
+            market_id, history.values, freq=history.freq, horizon_steps=horizon_steps,
+            quantiles=quantiles, model=forecast_pb2.ModelSpec(name=model),
         )  # fmt: skip
-    rows = forecast_rows(answer)
-    write_rows(rows, output)
+    write_rows(forecast_rows(answer), output)
+    said = f"{len(history.values)} steps of {history.freq}"
     if output == "table":
-        click.echo(f"served by {answer.meta.served_by}, model {answer.meta.model_name}")
+        said += f", served by {answer.meta.served_by}, model {answer.meta.model_name}"
+    click.echo(said, err=output != "table")
 
 
 def forecast_rows(answer: Any) -> list[dict[str, Any]]:
@@ -105,7 +88,7 @@ def models(output: str, address: str, key: str | None) -> None:
 @click.option("--window", default="90d", show_default=True, help="Window of the segment scores.")
 @click.option("--category", default="", help="Only this category.")
 @click.option("--min-trust", type=float, default=0.0, help="Only markets with this trust or more.")
-@click.option("--limit", type=int, default=20, show_default=True, help="Rows at most.")
+@_LIMIT
 @output_option
 @connection_options
 def scores(
@@ -141,7 +124,7 @@ def score_row(score: Any) -> dict[str, Any]:
 @click.option("--status", type=click.Choice(["ACTIVE", "RESOLVED", "VOID", "UNRESOLVED"]),
               help="Only this status.")  # fmt: skip
 @click.option("--query", default="", help="Only questions that hold this text.")
-@click.option("--limit", type=int, default=20, show_default=True, help="Rows at most.")
+@_LIMIT
 @output_option
 @connection_options
 def markets(
