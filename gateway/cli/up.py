@@ -11,21 +11,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import click
 
 from gateway.cli import exits
 from gateway.cli.loading import key_store, settings_of
-from gateway.cli.output import table
+from gateway.cli.showing import show
 from gateway.supervisor.child import ChildError
 from gateway.supervisor.ports import is_free
 from gateway.supervisor.source import SIMULATED, SourceError, places_of, read_manifest
 from gateway.supervisor.stack import VENUES, Plan, Stack, running
+from marketcal.errors import MarketcalError
 
 FOLDER = Path("var")
 POLL_SECONDS = 0.2
-RAY_SECONDS = 30.0
 
 
 class _Interrupted(Exception):
@@ -49,6 +48,8 @@ def up(port: int | None, archive: Path | None, venue: str, once: bool) -> None:
                 _serve(stack, once)
         except ChildError as error:
             raise exits.Failed(str(error)) from None
+        except MarketcalError as error:
+            raise exits.Failed(f"the gateway refused: {error.message}") from None
         except (_Interrupted, KeyboardInterrupt):
             _say("stopped")
             if once:
@@ -64,7 +65,7 @@ def _serve(stack: Stack, once: bool) -> None:
     address = stack.start_gateway()
     _say(f"gateway       {address}")
     stack.run_daily()
-    _show(address, key)
+    show(address, key, _say)
     _say(f"\nPrefect UI  {stack.prefect_url}\nREADY")
     while not once:
         stack.revive()
@@ -104,7 +105,7 @@ def _simulated() -> Path:
 
 def _dev_key() -> str:
     """A key for this folder, readable by its owner alone; made once."""
-    from gateway.cli.queries import DEV_KEY
+    from gateway.cli.calling import DEV_KEY
 
     store = key_store()
     if DEV_KEY.exists():
@@ -117,79 +118,6 @@ def _dev_key() -> str:
     with os.fdopen(os.open(DEV_KEY, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "w") as file:
         file.write(f"{text}\n")
     return text
-
-
-def _show(address: str, key: str) -> None:
-    """Prints scoreboard, reliability and one forecast, as a client gets them."""
-    from gateway.cli.queries import forecast_rows, score_row
-    from marketcal import Client
-
-    with Client(address, key=key, timeout=30) as client:
-        _wait_for(lambda: next(iter(client.list_scores(page_size=1))))
-        scores = [
-            score_row(score)
-            for score, _ in zip(client.list_scores(page_size=10), range(10), strict=False)
-        ]
-        _say(f"\nScoreboard: the ten most trustworthy prices\n{table(scores)}")
-        answer = client.reliability()
-        overall = answer.scores
-        _say(
-            f"\nReliability over {overall.event_count} events: "
-            f"Brier {_interval(overall.brier)}, slope {_interval(overall.slope)}"
-            f"\n{table([_bin_row(row) for row in answer.bins])}"
-        )
-        market = next(iter(client.list_markets(status="MARKET_STATUS_ACTIVE")))
-        values = [point.p_yes for point in client.price_history(market.market_id)]
-        forecast = _on_ray(client, market.market_id, values)
-        _say(
-            f"\nForecast of {market.market_id} ({market.question})\n"
-            f"{table(forecast_rows(forecast)[:6])}\n"
-            f"served by {forecast.meta.served_by}, model {forecast.meta.model_name}"
-        )
-        _say(
-            f"\nCall it:\n  .venv/bin/marketcal forecast {market.market_id} --address {address}\n"
-            f"  key in {FOLDER / 'dev.key'}; Python: from marketcal import Client"
-        )
-
-
-def _on_ray(client: Any, market_id: str, values: list[float]) -> Any:
-    """A forecast by Ray; by the gateway itself when Ray does not join in time."""
-    deadline = time.monotonic() + RAY_SECONDS
-    while True:
-        answer = client.forecast(market_id, values[-288:], horizon_steps=12)
-        if answer.meta.served_by.startswith("ray") or time.monotonic() > deadline:
-            return answer
-        time.sleep(POLL_SECONDS)
-
-
-def _wait_for(ask: Any) -> None:
-    """Asks until the gateway has taken over the publication."""
-    from marketcal.errors import NotReady
-
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            ask()
-            return
-        except NotReady:
-            if time.monotonic() > deadline:
-                raise ChildError("the gateway has not taken over the scoreboard") from None
-            time.sleep(POLL_SECONDS)
-
-
-def _interval(estimate: Any) -> str:
-    return f"{estimate.value:.4f} [{estimate.lower:.4f}, {estimate.upper:.4f}]"
-
-
-def _bin_row(row: Any) -> dict[str, Any]:
-    return {
-        "price": f"{row.lower:.1f}–{row.upper:.1f}",
-        "mean price": round(row.mean_price, 3),
-        "resolved YES": round(row.observed_rate, 3),
-        "if calibrated": f"{row.consistency_lower:.2f}–{row.consistency_upper:.2f}",
-        "snapshots": row.sample_size,
-        "events": row.event_count,
-    }
 
 
 @contextlib.contextmanager
