@@ -22,7 +22,8 @@ INTERIOR_PRICES      UNRESOLVED        closed with prices that point to no outco
 
 "By the winner": RESOLVED_TRUE or RESOLVED_FALSE for two outcomes, MULTI_OUTCOME for more. The YES
 side of a two-outcome market is the outcome "Yes" where the outcomes are exactly yes and no in any
-order (compared as whole words, so "Norway" is not "no"), else the first outcome.
+order (compared as whole words, so "Norway" is not "no"), else the first outcome. Prices follow the
+same side, see ``market_data.snapshots``.
 """
 
 from __future__ import annotations

@@ -1,5 +1,9 @@
 """Price points and open interest → ``market_snapshot`` rows.
 
+The price of YES, ``p_yes``, is the price of the outcome at ``labels.yes_index``, which is the one
+that a label calls true. A history is that outcome's own; a Gamma record quotes its first outcome,
+so the quote of a market with the outcomes No and Yes, in this order, is turned around.
+
 A snapshot knows nothing that was not known at its time: open interest is joined as of the
 snapshot, and 24-hour volume, bid and ask are only there where they were recorded with the price.
 ``liquidity_bucket`` therefore rests on open interest for past prices, and is UNSPECIFIED where
@@ -64,10 +68,9 @@ def build_quotes(registry: pl.DataFrame, open_interest: pl.DataFrame | None = No
     The price is the mid of bid and ask while the spread is sane, else the last trade; a market
     with neither has no snapshot.
     """
-    bid, ask = pl.col("best_bid"), pl.col("best_ask")
+    bid, ask, traded = _yes_quote()
     is_sane = (ask > bid) & (ask - bid <= SANE_SPREAD) & (bid >= 0) & (ask <= 1)
-    is_price = pl.col("last_trade_price").is_between(0, 1, closed="none")
-    last = pl.when(is_price).then(pl.col("last_trade_price"))
+    last = pl.when(traded.is_between(0, 1, closed="none")).then(traded)
     quoted = registry.filter(
         (pl.col("status") == "ACTIVE") & pl.col("venue_updated_at").is_not_null()
     ).select(
@@ -82,6 +85,15 @@ def build_quotes(registry: pl.DataFrame, open_interest: pl.DataFrame | None = No
     )
     priced = quoted.filter(pl.col("p_yes").is_not_null())
     return _finish(_with_market(priced, registry), open_interest)
+
+
+def _yes_quote() -> tuple[pl.Expr, pl.Expr, pl.Expr]:
+    """Bid, ask and last trade of YES, from those of the first outcome."""
+    bid, ask, traded = (pl.col(c) for c in ("best_bid", "best_ask", "last_trade_price"))
+    is_second = yes_index(pl.col("outcomes")) == 1
+    turned = ((1.0 - ask, bid), (1.0 - bid, ask), (1.0 - traded, traded))
+    of_yes = [pl.when(is_second).then(other).otherwise(own) for other, own in turned]
+    return of_yes[0], of_yes[1], of_yes[2]
 
 
 def before_resolution(snapshots: pl.DataFrame, registry: pl.DataFrame) -> pl.DataFrame:

@@ -84,6 +84,28 @@ def test_a_quote_is_the_mid_of_a_sane_book_else_the_last_trade(registry_rows: Ro
     assert rows["liquidity_bucket"].to_list() == ["MID", "UNSPECIFIED"]
 
 
+def test_a_quote_is_turned_around_where_yes_is_the_second_outcome(
+    registry_rows: Rows, at: At
+) -> None:
+    names = ["book", "traded", "one-sided", "plain"]
+    registry = registry_rows([(n, None, at(90)) for n in names]).with_columns(
+        outcomes=pl.Series([["No", "Yes"], ["no", "YES"], ["No", "Yes"], ["Yes", "No"]]),
+        best_bid=pl.Series([0.90, 0.10, None, 0.90]),
+        best_ask=pl.Series([0.92, 0.90, 0.97, 0.92]),
+        last_trade_price=pl.Series([0.5, 0.70, 0.95, 0.5]),
+        venue_updated_at=pl.lit(at(2)).cast(polars_schema("market_snapshot")["ts"]),
+    )
+    rows = build_quotes(registry)
+    assert dict(rows.select("market_id", "p_yes").iter_rows()) == pytest.approx(
+        {"book": 0.09, "traded": 0.30, "one-sided": 0.05, "plain": 0.91}
+    )
+    assert rows["p_no"].to_list() == pytest.approx([1 - p for p in rows["p_yes"]])
+    sides = {m: (b, a) for m, b, a in rows.select("market_id", "bid", "ask").iter_rows()}
+    assert sides["book"] == pytest.approx((0.08, 0.10))
+    assert sides["plain"] == pytest.approx((0.90, 0.92))
+    assert sides["one-sided"] == (pytest.approx(0.03), None)
+
+
 def test_the_order_of_price_points_does_not_matter(registry_rows: Rows, at: At) -> None:
     registry = registry_rows([("m", at(100), at(100)), ("n", None, at(90))])
     points = prices([(m, at(h), h / 100) for m in "mn" for h in range(60)])
