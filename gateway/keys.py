@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import re
 import secrets
 import zlib
@@ -39,6 +40,16 @@ API_KEY = sa.Table(
     sa.Column("expires_at", sa.DateTime(timezone=True)),
     sa.Column("revoked_at", sa.DateTime(timezone=True)),
 )
+KEY_ROTATION = sa.Table(
+    "key_rotation",
+    _METADATA,
+    sa.Column("key_id", sa.String(8), primary_key=True),
+    sa.Column("successor_id", sa.String(8), nullable=False),
+)
+
+
+class KeyIsRotated(Exception):
+    """A key has a successor already; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,33 +117,63 @@ class KeyStore:
         rate_per_minute: float | None = None,
         burst: int | None = None,
     ) -> tuple[str, KeyRow]:
-        """Makes and stores a key; the returned text is the only copy of its secret."""
+        """Makes and stores a key; the returned text is the only copy of its secret.
+
+        Args:
+            role: one of `ROLES`.
+            note: what it is for.
+            lifetime: above zero; None for a key without an end.
+            rate_per_minute: above zero; None for the role's.
+            burst: at least 1; None for the role's.
+
+        Raises:
+            ValueError: a limit is out of its range.
+        """
+        if lifetime is not None and lifetime <= timedelta(0):
+            raise ValueError("lifetime must be above zero")
+        if rate_per_minute is not None and not 0 < rate_per_minute < math.inf:
+            raise ValueError("rate_per_minute must be a finite number above zero")
+        if burst is not None and burst < 1:
+            raise ValueError("burst must be at least 1")
+        text, row = self._made(role, note, lifetime, rate_per_minute, burst)
+        with self._engine.begin() as connection:
+            _insert(connection, row)
+        return text, row
+
+    def _made(
+        self,
+        role: str,
+        note: str,
+        lifetime: timedelta | None,
+        rate_per_minute: float | None,
+        burst: int | None,
+    ) -> tuple[str, KeyRow]:
+        """A key that is not stored yet."""
         text, key_id, digest = new_key()
         now = self._now()
+        own = ROLES[role]
         row = KeyRow(
             key_id=key_id,
             secret_sha256=digest,
             role=role,
             note=note,
-            rate_per_minute=rate_per_minute or ROLES[role].rate_per_minute,
-            burst=burst or ROLES[role].burst,
+            rate_per_minute=own.rate_per_minute if rate_per_minute is None else rate_per_minute,
+            burst=own.burst if burst is None else burst,
             created_at=now,
-            expires_at=now + lifetime if lifetime else None,
+            expires_at=None if lifetime is None else now + lifetime,
             revoked_at=None,
         )
-        with self._engine.begin() as connection:
-            connection.execute(
-                API_KEY.insert().values(
-                    {column.name: getattr(row, column.name) for column in API_KEY.columns}
-                )
-            )
         return text, row
 
     def rotate(self, key_id: str, overlap: timedelta) -> tuple[str, KeyRow]:
         """A new key with the old one's role, limits and lifetime; the old ends after ``overlap``.
 
+        A key is rotated once: from then on its end is that of the overlap, which says nothing
+        about how long a successor should live. Whoever rotates again rotates the successor.
+
         Raises:
             KeyError: there is no such key, or it is revoked or has expired.
+            KeyIsRotated: it has a successor.
         """
         now = self._now()
         old = next((row for row in self.rows() if row.key_id == key_id), None)
@@ -140,16 +181,28 @@ class KeyStore:
             raise KeyError(key_id)
         if old.expires_at is not None and old.expires_at <= now:
             raise KeyError(key_id)
-        made = self.create(
-            old.role,
-            note=old.note,
-            lifetime=old.expires_at - old.created_at if old.expires_at else None,
-            rate_per_minute=old.rate_per_minute,
-            burst=old.burst,
-        )
-        end = now + overlap
-        self._update(key_id, expires_at=min(end, old.expires_at) if old.expires_at else end)
-        return made
+        lifetime = None if old.expires_at is None else old.expires_at - old.created_at
+        text, row = self._made(old.role, old.note, lifetime, old.rate_per_minute, old.burst)
+        end = now + overlap if old.expires_at is None else min(now + overlap, old.expires_at)
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(
+                    KEY_ROTATION.insert().values(key_id=key_id, successor_id=row.key_id)
+                )
+                _insert(connection, row)
+                connection.execute(
+                    API_KEY.update().where(API_KEY.c.key_id == key_id).values(expires_at=end)
+                )
+        except sa.exc.IntegrityError:
+            raise self._rotated(key_id) from None
+        return text, row
+
+    def _rotated(self, key_id: str) -> KeyIsRotated:
+        with self._engine.connect() as connection:
+            successor = connection.execute(
+                sa.select(KEY_ROTATION.c.successor_id).where(KEY_ROTATION.c.key_id == key_id)
+            ).scalar_one()
+        return KeyIsRotated(f"the key {key_id} was rotated before; its successor is {successor}")
 
     def revoke(self, key_id: str) -> None:
         """Ends a key now.
@@ -174,6 +227,11 @@ class KeyStore:
             statement = API_KEY.update().where(API_KEY.c.key_id == key_id).values(**values)
             if connection.execute(statement).rowcount == 0:
                 raise KeyError(key_id)
+
+
+def _insert(connection: sa.Connection, row: KeyRow) -> None:
+    values = {column.name: getattr(row, column.name) for column in API_KEY.columns}
+    connection.execute(API_KEY.insert().values(values))
 
 
 def _row(mapping: sa.RowMapping) -> KeyRow:

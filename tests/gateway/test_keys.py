@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.contract import read_methods
-from gateway.keys import KeyRing, KeyStore, new_key, split_key
+from gateway.keys import KeyIsRotated, KeyRing, KeyStore, new_key, split_key
 from gateway.roles import ROLES, smallest_burst
 from marketcal.errors import (
     CredentialExpired,
@@ -145,6 +147,38 @@ def test_a_key_at_its_end_cannot_be_rotated(store: KeyStore, clock: Clock) -> No
             store.rotate(row.key_id, timedelta(hours=1))
     with pytest.raises(KeyError):
         store.rotate("nobody00", timedelta(hours=1))
+
+
+def test_a_key_is_rotated_once_and_its_successor_lives_as_long_as_it_was_to(
+    store: KeyStore, clock: Clock
+) -> None:
+    """An everlasting key that is on its way out has an end, and must not hand it on."""
+    _, row = store.create("viewer")
+    _, successor = store.rotate(row.key_id, timedelta(hours=1))
+    assert successor.expires_at is None
+
+    with pytest.raises(KeyIsRotated, match=f"{row.key_id}.*{successor.key_id}"):
+        store.rotate(row.key_id, timedelta(hours=1))
+
+    assert len(store.rows()) == 2, "the refused rotation left nothing behind"
+    assert store.rotate(successor.key_id, timedelta(hours=1))[1].expires_at is None
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"lifetime": timedelta(0)},
+        {"lifetime": timedelta(days=-1)},
+        {"rate_per_minute": 0.0},
+        {"rate_per_minute": math.nan},
+        {"rate_per_minute": math.inf},
+        {"burst": 0},
+    ],
+)
+def test_a_limit_out_of_its_range_makes_no_key(store: KeyStore, limits: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(limits))):
+        store.create("viewer", **limits)
+    assert store.rows() == []
 
 
 def test_a_revoked_key_is_refused_and_says_so(store: KeyStore, clock: Clock) -> None:
