@@ -15,6 +15,7 @@ The tree::
         ├── VenueRateLimited      429 to the last attempt
         ├── VenueServerError      5xx to the last attempt
         ├── VenueRefused          any other 4xx: asking again would not help
+        │   └── VenueNotFound     404: the venue has nothing at this address
         ├── VenueBadPayload       the body is not the JSON it should be, retries spent
         └── PagingLoop            the venue serves the same page or cursor again and again
 """
@@ -92,6 +93,10 @@ class VenueServerError(VenueError):
 
 class VenueRefused(VenueError):
     """A 4xx that no retry will cure."""
+
+
+class VenueNotFound(VenueRefused):
+    """404: the venue has nothing at this address."""
 
 
 class VenueBadPayload(VenueError):

@@ -30,13 +30,13 @@ be read to its end raises a ``VenueError``. Running again changes nothing and ma
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from market_data.cutoffs import CutoffPolicy, build_cutoffs
-from market_data.errors import RecordRejected
+from market_data.errors import RecordRejected, VenueNotFound
 from market_data.flow_ingest import ingest_open_interest
 from market_data.intake import (
     DeadLetters,
@@ -54,7 +54,7 @@ from market_data.raw import RawAnswer
 from market_data.registry import registry_frame, update_registry
 from market_data.series import price_matrix
 from market_data.snapshots import before_resolution, build_quotes, build_snapshots
-from market_data.venues.http import Page
+from market_data.venues.http import Page, Query
 from market_data.venues.polymarket.parse import MarketRow, parse_market
 from market_data.venues.polymarket.rest import PolymarketRest
 
@@ -91,13 +91,15 @@ class MarketScope:
     Attributes:
         states: the values of Gamma's ``closed`` filter to list, open markets first.
         end_from, end_to: bounds on the announced end, included; None means no bound.
-        by_cursor: page through ``/markets/keyset`` instead of by offset.
+        by_cursor: page through ``/markets/keyset``, and by offset only where the venue has no such
+            listing (404). By offset, a market that leaves the listing between two pages moves
+            another one into the gap, which is then not seen.
     """
 
     states: tuple[bool, ...] = (False, True)
     end_from: datetime | None = None
     end_to: datetime | None = None
-    by_cursor: bool = False
+    by_cursor: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +125,12 @@ async def ingest_markets(
     Raises:
         VenueError: a listing could not be read to its end; what came before is stored.
     """
+    scope = scope or MarketScope()
     total = IngestResult("markets")
-    for closed in (scope or MarketScope()).states:
-        query = _query(scope or MarketScope(), closed)
+    for closed in scope.states:
+        query = _query(scope, closed)
         pages: list[Page] = []
-        listing = rest.market_pages_by_cursor if (scope or MarketScope()).by_cursor else (
-            rest.market_pages
-        )  # fmt: skip
-        async for page in listing(query):
+        async for page in _pages(rest, scope, query):
             pages.append(page)
             if len(pages) == _PAGES_PER_FILE:
                 total = _add(total, _store_pages(stores, query, pages))
@@ -193,6 +193,23 @@ def derive_cutoffs(lake: Lake, policy: CutoffPolicy | None = None) -> StageResul
         "cutoffs", snapshots.height, cutoffs.height, done.rows_new + done.rows_changed,
         done.version,
     )  # fmt: skip
+
+
+async def _pages(rest: PolymarketRest, scope: MarketScope, query: Query) -> AsyncIterator[Page]:
+    """All pages of a listing, by cursor where the scope asks for it and the venue can."""
+    if scope.by_cursor:
+        began = False
+        try:
+            async for page in rest.market_pages_by_cursor(query):
+                began = True
+                yield page
+        except VenueNotFound:
+            if began:
+                raise
+        else:
+            return
+    async for page in rest.market_pages(query):
+        yield page
 
 
 def _query(scope: MarketScope, closed: bool) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -50,14 +51,19 @@ class Collection:
         options = dict(query)
         limit = min(_whole(options, "limit", 20), _MAX_PAGE)
         after = _decode(options.get("after_cursor", "")) if with_cursor else None
-        start = _whole(options, "offset", 0) if after is None else after
         paging = ("limit", "offset", "after_cursor")
         key = tuple(sorted((k, v) for k, v in query if k not in paging))
         if key not in self._listings:
             self._listings[key] = self._matching(key)
-        chosen = self._listings[key][start : start + limit]
-        more = start + limit < len(self._listings[key])
-        cursor = base64.urlsafe_b64encode(str(start + limit).encode()).decode() if more else ""
+        listing = self._listings[key]
+        start = (
+            _whole(options, "offset", 0)
+            if after is None
+            else _behind(listing, after, "order" in options)
+        )
+        chosen = listing[start : start + limit]
+        more = bool(chosen) and start + limit < len(listing)
+        cursor = base64.urlsafe_b64encode(str(chosen[-1]).encode()).decode() if more else ""
         return Page([self._encoded[i] for i in chosen], cursor)
 
     def _matching(self, query: tuple[tuple[str, str], ...]) -> list[int]:
@@ -215,9 +221,17 @@ def _whole(options: dict[str, str], name: str, default: int) -> int:
     return value
 
 
+def _behind(listing: list[int], record: int, is_reordered: bool) -> int:
+    """Place in a listing after a record, which may have left it where it is not reordered."""
+    if is_reordered:
+        return listing.index(record) + 1 if record in listing else 0
+    return bisect_right(listing, record)
+
+
 def _decode(cursor: str) -> int:
+    """The number of the record behind which the next page begins, −1 for the first page."""
     try:
-        return int(base64.urlsafe_b64decode(cursor.encode()).decode() or 0)
+        return int(base64.urlsafe_b64decode(cursor.encode()).decode() or -1)
     except (ValueError, binascii.Error):
         raise BadRequest("after_cursor is not a cursor") from None
 

@@ -26,6 +26,7 @@ from market_data.errors import (
     PagingLoop,
     VenueBadPayload,
     VenueError,
+    VenueNotFound,
     VenueRateLimited,
     VenueRefused,
     VenueServerError,
@@ -159,7 +160,8 @@ class VenueHttp:
             return VenueServerError(f"{url}: {status}", url=url, attempts=attempt), wait
         if status != 200:
             text = response.text[:200]
-            raise VenueRefused(f"{url}: {status} {text}", url=url, attempts=attempt)
+            refused = VenueNotFound if status == 404 else VenueRefused
+            raise refused(f"{url}: {status} {text}", url=url, attempts=attempt)
         try:
             return Answer(response.content, orjson.loads(response.content))
         except orjson.JSONDecodeError as error:

@@ -111,8 +111,8 @@ async def test_cursor_and_offset_paging_agree(
 ) -> None:
     by_offset, by_cursor = make_stores("offset"), make_stores("cursor")
     async for rest in rest_at(replay.base_url, page_size=7):
-        await ingest_markets(rest, by_offset)
-        await ingest_markets(rest, by_cursor, scope=MarketScope(by_cursor=True))
+        await ingest_markets(rest, by_offset, scope=MarketScope(by_cursor=False))
+        await ingest_markets(rest, by_cursor)
     tables = [contents(stores)["market_registry"] for stores in (by_offset, by_cursor)]
     assert tables[0].equals(tables[1])
 

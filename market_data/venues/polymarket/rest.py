@@ -32,7 +32,11 @@ class PolymarketRest:
             yield page
 
     async def market_pages_by_cursor(self, query: Query) -> AsyncIterator[Page]:
-        """Pages of Gamma ``/markets/keyset``."""
+        """Pages of Gamma ``/markets/keyset``; each goes on behind the last market so far.
+
+        Raises:
+            VenueNotFound: the venue has no such listing.
+        """
         url = f"{self._settings.gamma_url}/markets/keyset"
 
         async def fetch(cursor: str) -> Page:
