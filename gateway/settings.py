@@ -7,7 +7,9 @@ error. ``marketcal config show`` prints each value with its source.
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,12 +24,16 @@ from pydantic_settings import (
 )
 
 from flows.settings import FlowSettings
+from forecast_service.catalog import CATALOG
 from forecast_service.settings import ForecastSettings
 
 PREFIX = "MARKETCAL_"
 CLIENT_VARIABLES = frozenset({"MARKETCAL_ADDRESS", "MARKETCAL_KEY"})
 """Variables of the command line's client commands; no setting of a server."""
 FILE = "marketcal.toml"
+_AUTHORITY = re.compile(r"([^/?#]*)(.*)", re.DOTALL)
+_TOKEN = re.compile(r"[^/?#]{16,}")
+"""A part of a path that is too long to be a word."""
 
 
 class SettingsError(Exception):
@@ -40,6 +46,7 @@ class GatewaySettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
+    allow_plaintext: bool = Field(False, description="Serve plaintext beyond loopback.")
     port: int = Field(50051, ge=0, le=65535, description="Port; 0 lets the system choose.")
     max_request_bytes: int = Field(8 << 20, ge=1024, description="Largest request taken.")
     max_response_bytes: int = Field(4 << 20, ge=1024, description="Largest answer sent.")
@@ -86,6 +93,22 @@ class Settings(BaseSettings):
     forecast: ForecastSettings = ForecastSettings()
     flows: FlowSettings = FlowSettings()
 
+    @model_validator(mode="after")
+    def _forecasts_can_be_made(self) -> Self:
+        """What the section cannot check by itself: the models are not its to know."""
+        forecast = self.forecast
+        if forecast.default_model not in CATALOG:
+            raise ValueError(
+                f"forecast.default_model: there is no model {forecast.default_model!r}; "
+                f"there are {', '.join(CATALOG)}"
+            )
+        if forecast.min_replicas > forecast.max_replicas:
+            raise ValueError(
+                f"forecast.min_replicas: {forecast.min_replicas} is above "
+                f"forecast.max_replicas, {forecast.max_replicas}"
+            )
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -110,14 +133,30 @@ def load(overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
         raise SettingsError(f"unknown setting in the environment: {', '.join(unknown)}")
     given: Any = {section: dict(fields) for section, fields in (overrides or {}).items()}
     try:
-        return Settings(**given)
+        settings = Settings(**given)
     except ValidationError as error:
         first = error.errors()[0]
+        said = first["msg"].removeprefix("Value error, ")
         raise SettingsError(
-            f"setting {'.'.join(map(str, first['loc']))}: {first['msg']}"
+            "setting " + ": ".join(filter(None, [".".join(map(str, first["loc"])), said]))
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise SettingsError(f"{FILE} cannot be read: {error}") from error
+    gateway = settings.gateway
+    if not (gateway.allow_plaintext or _is_loopback(gateway.host)):
+        raise SettingsError(
+            f"setting gateway.host: {gateway.host} is beyond loopback, and the gateway speaks "
+            "plaintext, keys included; where something else encrypts, set "
+            "gateway.allow_plaintext = true (MARKETCAL_GATEWAY__ALLOW_PLAINTEXT=true)"
+        )
+    return settings
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def unknown_environment(environment: Mapping[str, str]) -> list[str]:
@@ -132,7 +171,7 @@ def unknown_environment(environment: Mapping[str, str]) -> list[str]:
 
 
 def describe(settings: Settings) -> list[tuple[str, str, str, str]]:
-    """(key, value, source, meaning) of every setting; the generated table of the documents."""
+    """(key, value, source, meaning) of every setting, without the secrets in URLs."""
     in_file = _read_file(Path(FILE))
     rows = []
     for section, field in _fields():
@@ -145,9 +184,41 @@ def describe(settings: Settings) -> list[tuple[str, str, str, str]]:
         else:
             source = "default" if getattr(model, field) == info.default else "command line"
         rows.append(
-            (f"{section}.{field}", str(getattr(model, field)), source, info.description or "")
+            (
+                f"{section}.{field}",
+                without_secrets(str(getattr(model, field))),
+                source,
+                info.description or "",
+            )
         )
     return rows
+
+
+def without_secrets(value: str) -> str:
+    """A value to print: URLs without who calls, keys in paths and queries.
+
+    Of an HTTP URL with any of them scheme and host alone are left.
+
+    >>> without_secrets("postgresql://marketcal:geheim@db:5432/control")
+    'postgresql://***@db:5432/control'
+    >>> without_secrets("https://gateway.thegraph.com/api/0123456789abcdef0123456789abcdef/x")
+    'https://gateway.thegraph.com/…'
+    >>> without_secrets("sqlite:///var/control.db"), without_secrets("https://clob.polymarket.com")
+    ('sqlite:///var/control.db', 'https://clob.polymarket.com')
+    """
+    scheme, separator, rest = value.partition("://")
+    if not separator:
+        return value
+    if scheme in ("http", "https"):
+        authority, path = _AUTHORITY.fullmatch(rest).groups()  # type: ignore[union-attr]
+        if "@" in path:  # perhaps a password with a slash in it
+            return f"{scheme}://…"
+        if "@" in authority or "?" in path or _TOKEN.search(path):
+            return f"{scheme}://{authority.rpartition('@')[2]}/…"
+        return value
+    _, at, place = rest.rpartition("@")
+    place, question, _ = place.partition("?")
+    return f"{scheme}://{'***@' if at else ''}{place}{'?…' if question else ''}"
 
 
 def _fields() -> list[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gateway.cli import exits
+from gateway.cli.loading import settings_of
 from gateway.cli.output import output_option, write_rows
 
 
@@ -17,12 +17,9 @@ def config() -> None:
 @output_option
 def show(output: str) -> None:
     """Print every setting with its value, source and meaning."""
+    loaded = settings_of()
     from gateway import settings
 
-    try:
-        loaded = settings.load()
-    except settings.SettingsError as error:
-        raise exits.BadSetting(str(error)) from None
     rows = [
         {"key": key, "value": value, "source": source, "meaning": meaning}
         for key, value, source, meaning in settings.describe(loaded)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import doctest
 import math
 from collections.abc import Sequence
 
 import pytest
 
 from forecast_service.series import InvalidFieldError
+from gateway.cli import cadence
 from gateway.cli.cadence import MOST_STEPS, HistoryTooShort, regular_history
 from marketcal.v1 import market_pb2
 
@@ -58,6 +60,10 @@ def test_at_most_the_newest_steps_are_taken() -> None:
 def test_fewer_than_two_steps_are_refused(times: list[int]) -> None:
     with pytest.raises(HistoryTooShort, match="two are needed"):
         regular_history(points(times), "1h")
+
+
+def test_the_examples_are_true() -> None:
+    assert doctest.testmod(cadence).failed == 0
 
 
 def test_what_is_no_cadence_is_refused() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import doctest
 import os
 from pathlib import Path
 
 import pytest
 
-from gateway.settings import Settings, SettingsError, describe, load
+from gateway import settings as settings_module
+from gateway.settings import Settings, SettingsError, describe, load, without_secrets
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +93,68 @@ def test_a_limit_above_that_of_the_transport_is_an_error() -> None:
     with pytest.raises(SettingsError, match="transport_bytes"):
         load({"gateway": {"max_response_bytes": 2 << 20, "transport_bytes": 1 << 20,
                           "max_request_bytes": 1 << 20}})  # fmt: skip
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "gateway.example", ""])
+def test_plaintext_beyond_loopback_is_refused_unless_it_is_allowed(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MARKETCAL_GATEWAY__HOST", host)
+    with pytest.raises(SettingsError, match=r"gateway\.host.*gateway\.allow_plaintext"):
+        load()
+    monkeypatch.setenv("MARKETCAL_GATEWAY__ALLOW_PLAINTEXT", "true")
+    assert load().gateway.host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost"])
+def test_loopback_needs_no_leave(host: str) -> None:
+    assert load({"gateway": {"host": host}}).gateway.host == host
+
+
+def test_a_default_model_that_is_none_is_an_error_that_names_the_models() -> None:
+    with pytest.raises(SettingsError, match=r"^setting forecast\.default_model: .*'ewmaa'.*ewma"):
+        load({"forecast": {"default_model": "ewmaa"}})
+
+
+def test_fewest_replicas_above_most_is_an_error() -> None:
+    with pytest.raises(SettingsError, match=r"^setting forecast\.min_replicas: 3 is above"):
+        load({"forecast": {"min_replicas": 3, "max_replicas": 2}})
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("postgresql+psycopg://me:geheim@db:5432/x", "postgresql+psycopg://***@db:5432/x"),
+        ("postgresql://me:ge/h@geheim@db/x", "postgresql://***@db/x"),
+        ("postgresql://db/x?password=geheim", "postgresql://db/x?…"),
+        ("https://me:geheim/1@graph.example/x", "https://…"),
+        ("https://geheim@graph.example/x", "https://graph.example/…"),
+        ("https://g.example/api/geheim0123456789ab/subgraphs/id/Z", "https://g.example/…"),
+        ("https://g.example/x?key=geheim", "https://g.example/…"),
+        ("https://gamma-api.polymarket.com", "https://gamma-api.polymarket.com"),
+        ("http://127.0.0.1:8000/subgraph/activity", "http://127.0.0.1:8000/subgraph/activity"),
+        ("sqlite:////home/somebody/marketcal/control.db",) * 2,
+        ("s3://a-bucket/a-prefix-that-is-quite-long/lake",) * 2,
+        ("var/lake", "var/lake"),
+    ],
+)
+def test_secrets_in_urls_are_not_shown(value: str, shown: str) -> None:
+    assert without_secrets(value) == shown
+    assert "geheim" not in shown
+
+
+def test_the_examples_are_true() -> None:
+    assert doctest.testmod(settings_module).failed == 0
+
+
+def test_the_description_of_settings_shows_no_secret() -> None:
+    settings = load(
+        {
+            "control": {"url": "postgresql://me:geheim@db/x"},
+            "flows": {"subgraph_url": "https://g.example/api/geheim0123456789ab/subgraphs"},
+        }
+    )
+    assert "geheim" not in str(describe(settings))
 
 
 def test_settings_cannot_be_changed() -> None:
