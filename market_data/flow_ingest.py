@@ -5,8 +5,8 @@ each USDC split makes one full set of outcome tokens. Conversions inside negativ
 not move collateral of a single condition and are not counted.
 
 Only flows since the newest stored row are fetched (that instant included, and computed anew from
-the rows before it). Flows of a market that the registry did not know at the time are dead letters
-UNKNOWN_CONDITION; fetch again with ``since`` once it is known.
+the rows before it). Flows of a market that the registry does not know are dead letters
+UNKNOWN_CONDITION; once it is known, everything since the earliest of them is fetched once more.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from market_data.venues.polymarket.rest import AMOUNT_FIELDS, PolymarketRest
 MICRO_USD = 1_000_000
 _SIGNS = {"splits": 1.0, "merges": -1.0, "redemptions": -1.0}
 _SOURCE = "polymarket/subgraph/activity"
+_UNKNOWN = "UNKNOWN_CONDITION"
 _PAGES_PER_FILE = 20
 
 Flow = tuple[str, str, datetime, float]
@@ -52,16 +53,16 @@ async def ingest_open_interest(
     """Fetch flows and upsert ``open_interest``.
 
     Args:
-        since: first instant to fetch; by default the newest stored one, or the beginning.
+        since: first instant to fetch; by default the newest stored one or, where a market has
+            become known since, its earliest flow that was turned away; else the beginning.
 
     Raises:
         VenueError: a listing could not be read to its end; nothing of it is stored as rows.
     """
     stored = stores.lake.read("open_interest")
-    start = since or stored["ts"].max()
-    assert start is None or isinstance(start, datetime)
     registry = stores.lake.read("market_registry", columns=["market_id", "condition_id"])
     markets = {c: m for m, c in registry.iter_rows() if c is not None}
+    start = since or _start(stores, stored, markets)
     letters = DeadLetters(_SOURCE)
     flows: list[Flow] = []
     total = IngestResult("open_interest")
@@ -115,6 +116,40 @@ def accumulate(flows: pl.DataFrame, before: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def _start(stores: Stores, stored: pl.DataFrame, markets: dict[str, str]) -> datetime | None:
+    """The newest stored instant, or an earlier one from which a market of today was turned away.
+
+    Where a flow was counted, its market has a row at its instant; so a letter is settled by what
+    is stored, and asked for until it is.
+    """
+    if stored.is_empty():
+        return None
+    is_unknown = (pl.col("source") == _SOURCE) & (pl.col("reason") == _UNKNOWN)
+    letters = stores.lake.read("dead_letter", is_unknown, columns=["record"])
+    turned_away = letters.select(
+        pl.col("record").str.json_path_match(f"$.{name}").alias(name)
+        for name in ("condition", "timestamp")
+    ).unique()
+    known = [
+        (markets[condition], _time_or_none(timestamp))
+        for condition, timestamp in turned_away.iter_rows()
+        if condition in markets
+    ]
+    key = ["market_id", "ts"]
+    flows = pl.DataFrame(known, schema={name: stored.schema[name] for name in key}, orient="row")
+    owed = flows.drop_nulls().join(stored, on=key, how="anti")
+    newest, earliest = stored["ts"].max(), owed["ts"].min()
+    assert isinstance(newest, datetime)
+    return min(newest, earliest) if isinstance(earliest, datetime) else newest
+
+
+def _time_or_none(value: str | None) -> datetime | None:
+    try:
+        return parse_time(value, "timestamp")
+    except RecordRejected:
+        return None
+
+
 async def _listing(
     rest: PolymarketRest,
     stores: Stores,
@@ -164,7 +199,7 @@ def _flow(record: Any, entity: str, markets: dict[str, str]) -> Flow:
     condition = text_or_none(record.get("condition"))
     market_id = markets.get(condition or "")
     if market_id is None:
-        raise RecordRejected("UNKNOWN_CONDITION", str(condition))
+        raise RecordRejected(_UNKNOWN, str(condition))
     amount = number_or_none(record.get(AMOUNT_FIELDS[entity]))
     if amount is None or amount < 0:
         raise RecordRejected("AMOUNT_UNREADABLE", repr(record.get(AMOUNT_FIELDS[entity])))
