@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from gateway.cli import exits
+from gateway.cli.loading import settings_of
 from gateway.cli.output import output_option, write_rows
 
 _LEAST_DISK_BYTES = 2 << 30
@@ -32,7 +33,7 @@ def doctor(output: str) -> None:
 def _checked(name: str, check: Callable[[], str]) -> dict[str, object]:
     try:
         return {"check": name, "good": True, "found": check()}
-    except (OSError, RuntimeError, ImportError, ValueError) as error:
+    except (OSError, RuntimeError, ImportError, ValueError, exits.BadSetting) as error:
         return {"check": name, "good": False, "found": str(error)}
 
 
@@ -70,20 +71,16 @@ def _folder() -> str:
 
 
 def _settings() -> str:
+    loaded = settings_of()
     from gateway import settings
 
-    try:
-        loaded = settings.load()
-    except settings.SettingsError as error:
-        raise RuntimeError(str(error)) from None
     return f"{len(settings.describe(loaded))} settings are good"
 
 
 def _port() -> str:
-    from gateway import settings
     from gateway.supervisor.ports import is_free
 
-    gateway = settings.load().gateway
+    gateway = settings_of().gateway
     if not is_free(gateway.host, gateway.port):
         return f"{gateway.host}:{gateway.port} is taken, perhaps by a running gateway"
     return f"{gateway.host}:{gateway.port} is free"

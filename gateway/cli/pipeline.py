@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from gateway.cli import exits
+from gateway.cli.loading import settings_of
 from gateway.cli.output import output_option, write_rows
 
 _AS_OF = click.option(
@@ -47,14 +48,10 @@ def _run(name: str, as_of: datetime | None, prefect_url: str, output: str) -> No
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     if prefect_url:
         os.environ["PREFECT_API_URL"] = prefect_url
+    flow_settings = settings_of().flows
     from flows import artifacts, daily
-    from gateway import settings
     from gateway.cli.progress import Bars
 
-    try:
-        flow_settings = settings.load().flows
-    except settings.SettingsError as error:
-        raise exits.BadSetting(str(error)) from None
     flow: Any = getattr(daily, name)
     call = flow if prefect_url else flow.fn
     try:

@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from gateway.cli import exits
+from gateway.cli.loading import control_store, settings_of
 from gateway.supervisor.child import write_ready
 
 
@@ -44,9 +45,14 @@ def _gateway(port: int | None, ready_file: Path | None) -> None:
     prepare_environment()
     import uvloop
 
-    from gateway import settings, wiring
+    from gateway import wiring
 
-    loaded = settings.load({"gateway": {} if port is None else {"port": port}})
+    loaded = settings_of({"gateway": {} if port is None else {"port": port}})
+    if loaded.gateway.allow_plaintext:
+        logging.getLogger("gateway").warning(
+            "gateway.allow_plaintext is set: keys and answers on %s can be read on the way",
+            loaded.gateway.host,
+        )
 
     def announce(chosen: int) -> None:
         # What start-up made stays: a collection need not walk through Ray's and polars' modules.
@@ -55,7 +61,7 @@ def _gateway(port: int | None, ready_file: Path | None) -> None:
         _announce(ready_file, {"address": f"{loaded.gateway.host}:{chosen}"})
 
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with control_store(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(wiring.serve(loaded, announce))
     except OSError as error:
         raise exits.PortTaken(str(error)) from None
@@ -63,10 +69,9 @@ def _gateway(port: int | None, ready_file: Path | None) -> None:
 
 def _forecast(_port: int | None, ready_file: Path | None) -> None:
     from forecast_service import serving
-    from gateway import settings
 
     os.umask(0o077)  # Ray writes a token and logs: for this user alone
-    loaded = settings.load()
+    loaded = settings_of()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -133,7 +133,7 @@ def test_fewest_replicas_above_most_is_an_error() -> None:
         ("https://g.example/x?key=geheim", "https://g.example/…"),
         ("https://gamma-api.polymarket.com", "https://gamma-api.polymarket.com"),
         ("http://127.0.0.1:8000/subgraph/activity", "http://127.0.0.1:8000/subgraph/activity"),
-        ("sqlite:////home/somebody/marketcal/control.db",) * 2,
+        ("sqlite:////srv/a-folder-with-a-long-name/control.db",) * 2,
         ("s3://a-bucket/a-prefix-that-is-quite-long/lake",) * 2,
         ("var/lake", "var/lake"),
     ],
