@@ -87,10 +87,12 @@ class Child:
             self.process.wait()
 
     def log_tail(self, lines: int = 15) -> str:
-        """The end of its log, with the log's name."""
+        """The end of its log, with the log's name; nothing for a child that wrote none."""
         if not self.log.exists():
             return ""
         tail = self.log.read_text(errors="replace").splitlines()[-lines:]
+        if not tail:
+            return ""
         return "\n".join([f"; {self.log} ends with:", *(f"  {line}" for line in tail)])
 
 
