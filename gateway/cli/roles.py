@@ -76,13 +76,15 @@ def _forecast(_port: int | None, ready_file: Path | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     address, folder = serving.start_cluster()
-    # Ray installs its own handlers while it starts.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    serving.deploy(loaded.forecast)
-    _announce(ready_file, {"address": address})
-    stop.wait()
-    serving.stop_cluster(folder)
+    try:
+        # Ray installs its own handlers while it starts.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        serving.deploy(loaded.forecast)
+        _announce(ready_file, {"address": address})
+        stop.wait()
+    finally:
+        serving.stop_cluster(folder)
 
 
 def _prefect(port: int | None, ready_file: Path | None) -> None:

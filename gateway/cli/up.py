@@ -15,7 +15,7 @@ from types import FrameType
 import click
 
 from gateway.cli import exits
-from gateway.cli.loading import key_store, settings_of
+from gateway.cli.loading import control_store, key_store, settings_of
 from gateway.cli.showing import show
 from gateway.supervisor.child import ChildError
 from gateway.supervisor.ports import is_free
@@ -61,7 +61,7 @@ def _serve(stack: Stack, once: bool) -> None:
     for name, place in stack.plan.places.items():
         _say(f"{name.rpartition('__')[2].lower():<13} {place}")
     stack.start_parts()
-    key = _dev_key()
+    key = dev_key()
     address = stack.start_gateway()
     _say(f"gateway       {address}")
     stack.run_daily()
@@ -103,17 +103,19 @@ def _simulated() -> Path:
     return folder
 
 
-def _dev_key() -> str:
-    """A key for this folder, readable by its owner alone; made once."""
+def dev_key() -> str:
+    """A key for this folder, readable by its owner alone; made once, and again when it ends."""
     from gateway.cli.calling import DEV_KEY
 
     store = key_store()
-    if DEV_KEY.exists():
-        text = DEV_KEY.read_text().strip()
-        known = {row.key_id for row in store.rows() if row.revoked_at is None}
-        if text.split("_")[1:2] and text.split("_")[1] in known:
-            return text
-    text, _ = store.create("forecaster", note="development")
+    with control_store():
+        if DEV_KEY.exists():
+            text = DEV_KEY.read_text().strip()
+            rows = store.rows()
+            lasting = {row.key_id for row in rows if (row.revoked_at or row.expires_at) is None}
+            if text.split("_")[1:2] and text.split("_")[1] in lasting:
+                return text
+        text, _ = store.create("forecaster", note="development")
     DEV_KEY.unlink(missing_ok=True)
     with os.fdopen(os.open(DEV_KEY, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "w") as file:
         file.write(f"{text}\n")
