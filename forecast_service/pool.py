@@ -3,8 +3,9 @@
 A call to a model costs about the same for one series as for sixty, so concurrent requests travel
 together. The event loop admits requests one by one, so the first of a burst cannot know of the
 others; the pool therefore expects as many series as have recently come together, and sends as soon
-as they are there, or when `PATIENCE` has passed without a further one. A lone caller expects nobody
-and is held back by a few empty turns of the loop alone. While all slots are taken, series gather.
+as they are there, or when `PATIENCE` has passed without a further one. Each `MEASURE_EVERY`-th
+batch waits for as many as come, which is how the pool learns of them. A lone caller expects nobody
+and waits for no timer but that one. While all slots are taken, series gather.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ from forecast_service.series import Series
 from marketcal.errors import Overloaded
 
 RETRY_AFTER = 0.05
-PATIENCE = 0.0005
+PATIENCE = 0.001
 """Seconds without a further series after which a batch leaves without those still expected."""
-LONE_TURNS = 4
-"""Empty turns of the loop after which a series that expects nobody leaves."""
+MEASURE_EVERY = 32
+"""Each so many batches, one waits as long as further series come, to learn how many there are."""
 MEMORY = 64
 """Batches whose sizes are remembered."""
 MAX_NUMBERS = 800_000
@@ -114,7 +115,8 @@ class Pool:
         self._free = parallel_batches
         self._waiting: deque[_Waiting] = deque()
         self._recent: deque[int] = deque([1], maxlen=MEMORY)
-        self._scheduled = False
+        self._held = False
+        self._sent = 0
         self._running: set[asyncio.Task[None]] = set()
 
     def submit(
@@ -144,32 +146,47 @@ class Pool:
             item.expires_at = self._clock() + budget
             item.timer = loop.call_later(max(budget, 0.0), _fail, item, TimeoutError())
         self._waiting.append(item)
-        if self._free and not self._scheduled:
-            self._scheduled = True
-            loop.call_soon(self._gather, loop, len(self._waiting), self._clock(), 0)
+        if not self._held or len(self._waiting) >= self._expected():
+            self._held = False
+            self._gather()
         return future
 
-    def _gather(self, loop: asyncio.AbstractEventLoop, seen: int, since: float, turns: int) -> None:
-        """Sends when those that are expected have come, or nobody has come for a while."""
-        arrived = len(self._waiting)
-        now = self._clock()
-        if arrived > seen:
-            since, turns = now, 0
-        expected = min(max(*self._recent, 2), self._max_batch)
-        alone = max(self._recent) == 1 and turns >= LONE_TURNS
-        if not (alone or arrived >= expected or now - since > PATIENCE):
-            loop.call_soon(self._gather, loop, arrived, since, turns + 1)
+    def _gather(self) -> None:
+        """Sends, or waits for those that are expected."""
+        if not self._free or self._held or not self._waiting:
             return
-        self._scheduled = False
-        self._send()
+        if len(self._waiting) >= self._expected():
+            self._send()
+            return
+        self._held = True
+        loop = asyncio.get_running_loop()
+        if self._expected() == 1:
+            loop.call_soon(self._send)
+        else:
+            loop.call_later(PATIENCE, self._look, loop, len(self._waiting))
+
+    def _look(self, loop: asyncio.AbstractEventLoop, seen: int) -> None:
+        """Sends when nobody has come since the last look; looks again otherwise."""
+        arrived = len(self._waiting)
+        if self._held and seen < arrived < self._max_batch:
+            loop.call_later(PATIENCE, self._look, loop, arrived)
+        elif self._held:
+            self._send()
+
+    def _expected(self) -> int:
+        """How many come together, as far as the last batches tell; now and then it is measured."""
+        measuring = self._sent % MEASURE_EVERY == 0
+        return self._max_batch if measuring else min(max(self._recent), self._max_batch)
 
     def _send(self) -> None:
+        self._held = False
         while self._free and self._waiting:
             taken = self._take()
             if not taken:
                 return
             self._free -= 1
             self._recent.append(len(taken))
+            self._sent += 1
             task = asyncio.create_task(self._run(taken))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
@@ -206,7 +223,7 @@ class Pool:
                 raise
         finally:
             self._free += 1
-            self._send()
+            self._gather()
 
     async def _ask(self, batches: list[Batch], until: float) -> list[BatchAnswer]:
         """The backend's answers; a call that nobody waits for any more gives its slot back."""
