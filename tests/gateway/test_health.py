@@ -174,7 +174,7 @@ def add_with_dependencies(
 def test_reflection_needs_a_key_where_strangers_can_reach_the_server(
     serve_gateway: Any, stack: ExitStack, bearer: Any, refused: Any
 ) -> None:
-    own = serve_gateway(stack, gateway={"host": "0.0.0.0"})
+    own = serve_gateway(stack, gateway={"host": "0.0.0.0", "allow_plaintext": True})
     stub = v1_stub(own.channel)
     question = reflection_pb2.ServerReflectionRequest(list_services="")
 
