@@ -80,6 +80,8 @@ def _plan(port: int | None, archive: Path | None, venue: str) -> Plan:
             f"port {chosen} on {loaded.gateway.host} is taken; choose another with --port or PORT="
         )
     given = loaded.flows.model_fields_set
+    if venue != "replay" and archive is not None:
+        raise exits.BadSetting("--archive is served by the replay venue: leave --venue out")
     if venue != "replay":
         return Plan(FOLDER, chosen, None, None, places_of(FOLDER, venue, given))
     folder = (archive or _simulated()).resolve()
