@@ -13,12 +13,6 @@ import polars as pl
 
 OTHER = "other"
 
-LIQUIDITY_BUCKETS = ("LOW", "MID", "HIGH", "UNSPECIFIED")
-"""max(volume_24h, open interest) in USD: LOW < 10,000 ≤ MID < 100,000 ≤ HIGH."""
-
-TTE_BUCKETS = ("LE_6H", "LE_24H", "LE_72H", "GT_72H", "UNSPECIFIED")
-"""Time to event, bounds included."""
-
 _WORDS: dict[str, str] = {
     "politics": (
         "politics political election elections president presidential senate congress governor "
@@ -86,7 +80,10 @@ def _vote(text: str) -> str | None:
 
 
 def liquidity_bucket(volume_24h: pl.Expr, open_interest: pl.Expr) -> pl.Expr:
-    """Bucket of max(volume_24h, open_interest), both in USD; both unknown → UNSPECIFIED."""
+    """Bucket of max(volume_24h, open_interest) in USD: LOW < 10,000 ≤ MID < 100,000 ≤ HIGH.
+
+    Both unknown → UNSPECIFIED.
+    """
     depth = pl.max_horizontal(volume_24h.fill_nan(None), open_interest.fill_nan(None))
     return (
         pl.when(depth.is_null())
@@ -100,7 +97,10 @@ def liquidity_bucket(volume_24h: pl.Expr, open_interest: pl.Expr) -> pl.Expr:
 
 
 def tte_bucket(tte_seconds: pl.Expr) -> pl.Expr:
-    """Bucket of the time to event in seconds; unknown → UNSPECIFIED, negative → LE_6H."""
+    """Bucket of the time to event in seconds: LE_6H, LE_24H, LE_72H (bounds included) or GT_72H.
+
+    Unknown → UNSPECIFIED, negative → LE_6H.
+    """
     hours = tte_seconds.fill_nan(None) / 3600.0
     return (
         pl.when(hours.is_null())

@@ -21,7 +21,6 @@ Pure stages, frames in and out::
     build_quotes(registry, open_interest=None) -> market_snapshot rows of open markets
     build_cutoffs(snapshots, registry, labels=None, policy=None) -> cutoff_snapshot rows
     before_resolution(snapshots, registry) -> snapshots that a scorer or trainer may see
-    price_matrix(snapshots, market_ids, end_ts, *, steps, cadence_seconds, max_fill_seconds)
 
 Every record that a venue sends is stored raw, and becomes a row, or a dead letter with its reason.
 A failed request for one market is a dead letter and counts in ``failures``; a listing that cannot
@@ -52,7 +51,6 @@ from market_data.lake import Lake
 from market_data.price_ingest import PriceScope, ingest_prices
 from market_data.raw import RawAnswer
 from market_data.registry import registry_frame, update_registry
-from market_data.series import price_matrix
 from market_data.snapshots import before_resolution, build_quotes, build_snapshots
 from market_data.venues.http import Page, Query
 from market_data.venues.polymarket.parse import MarketRow, parse_market
@@ -76,7 +74,6 @@ __all__ = [
     "ingest_markets",
     "ingest_open_interest",
     "ingest_prices",
-    "price_matrix",
     "store_market_records",
 ]
 

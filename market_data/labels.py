@@ -108,25 +108,6 @@ def yes_index(outcomes: pl.Expr) -> pl.Expr:
     )
 
 
-def outcome_index(winner: str | int | None, outcomes: list[str]) -> int | None:
-    """Where a venue's winner stands in the outcomes: by whole word, or as an index.
-
-    >>> outcome_index("no", ["Norway", "No"])
-    1
-    >>> outcome_index("No", ["Nobody", "November"]) is None
-    True
-    >>> outcome_index(1, ["Yes", "No"])
-    1
-    """
-    if winner is None or isinstance(winner, bool):
-        return None
-    if isinstance(winner, int):
-        return winner if 0 <= winner < len(outcomes) else None
-    words = [outcome.strip().casefold() for outcome in outcomes]
-    word = winner.strip().casefold()
-    return words.index(word) if words.count(word) == 1 else None
-
-
 def _word(outcomes: pl.Expr, place: int) -> pl.Expr:
     return outcomes.list.get(place, null_on_oob=True).str.strip_chars().str.to_lowercase()
 

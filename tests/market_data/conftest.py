@@ -74,9 +74,12 @@ def rest_at() -> Callable[[str], Any]:
         return
 
     async def build(base_url: str, page_size: int = 50) -> AsyncIterator[PolymarketRest]:
-        settings = PolymarketSettings.replayed(base_url)
         settings = PolymarketSettings(
-            settings.gamma_url, settings.clob_url, settings.subgraph_url, page_size, 100
+            gamma_url=f"{base_url}/gamma",
+            clob_url=f"{base_url}/clob",
+            subgraph_url=f"{base_url}/subgraph/activity",
+            page_size=page_size,
+            subgraph_page_size=100,
         )
         async with VenueHttp(HttpPolicy(), rng=random.Random(1), sleep=nap) as http:
             yield PolymarketRest(http, settings)

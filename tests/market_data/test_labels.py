@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from market_data.labels import LABELS, build_labels, outcome_index
+from market_data.labels import LABELS, build_labels
 from market_data.registry import registry_frame
 from market_data.venues.polymarket.parse import parse_market
 
@@ -87,13 +87,6 @@ def test_an_even_split_over_three_outcomes_is_void(record: Callable[..., dict[st
         record(outcomes=["A", "B", "C"], outcomePrices=[1 / 3, 1 / 3, 1 / 3], clobTokenIds=None)
     )
     assert row["label"] == "VOID"
-
-
-def test_winner_text_matches_whole_words_alone() -> None:
-    assert outcome_index("No", ["Norway", "Sweden"]) is None
-    assert outcome_index(" NO ", ["Yes", "No"]) == 1
-    assert outcome_index(2, ["Yes", "No"]) is None
-    assert outcome_index(True, ["Yes", "No"]) is None
 
 
 def test_the_order_of_rows_does_not_matter(record: Callable[..., dict[str, Any]]) -> None:

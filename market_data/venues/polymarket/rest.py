@@ -23,12 +23,15 @@ class PolymarketRest:
 
     async def market_pages(self, query: Query) -> AsyncIterator[Page]:
         """Pages of Gamma ``/markets`` by offset, in the order of their ids."""
-        async for page in self._gamma_pages("markets", query):
-            yield page
+        url = f"{self._settings.gamma_url}/markets"
 
-    async def event_pages(self, query: Query) -> AsyncIterator[Page]:
-        """Pages of Gamma ``/events`` by offset, with their nested markets."""
-        async for page in self._gamma_pages("events", query):
+        async def fetch(offset: int) -> Page:
+            paging = [("limit", str(self._settings.page_size)), ("offset", str(offset))]
+            order = [("order", "id"), ("ascending", "true")]
+            answer = await self._http.get(url, query + paging + order)
+            return Page(answer.body, decode_page(answer.body))
+
+        async for page in offset_pages(fetch):
             yield page
 
     async def market_pages_by_cursor(self, query: Query) -> AsyncIterator[Page]:
@@ -87,18 +90,6 @@ class PolymarketRest:
             return Page(answer.body, rows, str(rows[-1]["id"]) if more else "")
 
         async for page in cursor_pages(fetch):
-            yield page
-
-    async def _gamma_pages(self, name: str, query: Query) -> AsyncIterator[Page]:
-        url = f"{self._settings.gamma_url}/{name}"
-
-        async def fetch(offset: int) -> Page:
-            paging = [("limit", str(self._settings.page_size)), ("offset", str(offset))]
-            order = [("order", "id"), ("ascending", "true")]
-            answer = await self._http.get(url, query + paging + order)
-            return Page(answer.body, decode_page(answer.body))
-
-        async for page in offset_pages(fetch):
             yield page
 
 

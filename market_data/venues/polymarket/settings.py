@@ -17,25 +17,9 @@ class PolymarketSettings:
         fidelity_minutes: spacing asked of ``/prices-history``; 1 asks for every point.
     """
 
-    gamma_url: str = "https://gamma-api.polymarket.com"
-    clob_url: str = "https://clob.polymarket.com"
-    subgraph_url: str = (
-        "https://api.goldsky.com/api/public/project_cl6mb8i9h0003e201j6li0diw"
-        "/subgraphs/activity-subgraph/0.0.4/gn"
-    )
+    gamma_url: str
+    clob_url: str
+    subgraph_url: str
     page_size: int = 500
     subgraph_page_size: int = 1000
     fidelity_minutes: int = 1
-
-    @classmethod
-    def replayed(cls, base_url: str) -> PolymarketSettings:
-        """The same interfaces at a replay server.
-
-        >>> PolymarketSettings.replayed("http://127.0.0.1:8080").clob_url
-        'http://127.0.0.1:8080/clob'
-        """
-        return cls(
-            gamma_url=f"{base_url}/gamma",
-            clob_url=f"{base_url}/clob",
-            subgraph_url=f"{base_url}/subgraph/activity",
-        )
