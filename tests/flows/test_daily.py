@@ -142,7 +142,7 @@ def test_a_venue_that_is_down_fails_the_run_and_the_next_one_succeeds(
         run_daily(archive, settings)
     failed = run_row(settings)
     assert (failed["status"], failed["error_stage"]) == ("FAILED", "markets")
-    assert f"VenueUnreachable: {nowhere}/gamma/markets: no answer" in failed["error"]
+    assert f"VenueUnreachable: {nowhere}/gamma/markets/keyset: no answer" in failed["error"]
     back = settings_for(replay.base_url)
     run_daily(archive, back)
     row = run_row(back)
