@@ -68,9 +68,8 @@ def test_the_readme_s_python_works(platform):
 
 
 def test_the_readme_s_make_command_is_the_command_of_these_tests():
-    done = subprocess.run(
-        ["make", "--no-print-directory", "--dry-run", "run", "ONCE=1", "PORT=5"], cwd=ROOT, capture_output=True, text=True,
-        check=True)  # fmt: skip
+    command = ["make", "--no-print-directory", "--dry-run", "run", "ONCE=1", "PORT=5"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("marketcal up --port 5   --once")
 
 
