@@ -49,17 +49,12 @@ class FlowSettings(BaseModel):
     seed: int = Field(20_260_101, ge=0, description="Seed of the simulated consistency ranges.")
 
 
-class _Process(BaseSettings):
-    """The section of a flow that Prefect starts by itself; other sections are not its business."""
+class FileAndEnvironment(BaseSettings):
+    """Settings from arguments, environment and file, in this order; nothing else is read."""
 
     model_config = SettingsConfigDict(
-        env_prefix="MARKETCAL_",
-        env_nested_delimiter="__",
-        toml_file="marketcal.toml",
-        extra="ignore",
+        env_prefix="MARKETCAL_", env_nested_delimiter="__", toml_file="marketcal.toml"
     )
-
-    flows: FlowSettings = FlowSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -70,8 +65,16 @@ class _Process(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, environment, file; nothing else."""
+        """Arguments over environment over file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+class _Process(FileAndEnvironment):
+    """The section of a flow that Prefect starts by itself; other sections are not its business."""
+
+    model_config = SettingsConfigDict(extra="ignore")
+
+    flows: FlowSettings = FlowSettings()
 
 
 def load() -> FlowSettings:

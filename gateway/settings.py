@@ -16,14 +16,9 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic_settings import SettingsConfigDict
 
-from flows.settings import FlowSettings
+from flows.settings import FileAndEnvironment, FlowSettings
 from forecast_service.catalog import CATALOG
 from forecast_service.settings import ForecastSettings
 
@@ -81,12 +76,10 @@ class ControlSettings(BaseModel):
     url: str = Field("sqlite:///var/control.db", description="SQLAlchemy URL of the store.")
 
 
-class Settings(BaseSettings):
+class Settings(FileAndEnvironment):
     """All sections."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", toml_file=FILE, extra="forbid", frozen=True
-    )
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
 
     gateway: GatewaySettings = GatewaySettings()
     control: ControlSettings = ControlSettings()
@@ -108,18 +101,6 @@ class Settings(BaseSettings):
                 f"forecast.max_replicas, {forecast.max_replicas}"
             )
         return self
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, environment, file; nothing else."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
 
 def load(overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
