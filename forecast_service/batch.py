@@ -6,13 +6,13 @@ Series that ask the same of the same model share a batch; the arithmetic is vect
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from forecast_service.baselines.registry import forecast
-from forecast_service.postprocess import Adjustment, finish
+from forecast_service.bands import QuantileSource
+from forecast_service.postprocess import WidthLimits
 from forecast_service.series import Series, stack
 from forecast_service.transform import FloatArray, Transform
 
@@ -26,12 +26,16 @@ class Query:
         horizon_steps: steps to forecast, ≥ 1.
         levels: quantile levels in (0, 1), strictly increasing.
         transform: working space.
+        freq_seconds: length of a step.
+        limits: smallest and largest width of a band.
     """
 
     model: str
     horizon_steps: int
     levels: tuple[float, ...]
     transform: Transform
+    freq_seconds: int = 300
+    limits: WidthLimits = field(default_factory=WidthLimits)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,10 +45,13 @@ class Batch:
     Attributes:
         query: what is asked.
         values: [B, T] float64 in [0, 1], NaN = missing, oldest first.
+        steps_to_event: [B] float64, steps from the last value to the deciding event, NaN = unknown;
+            None when it is unknown for all.
     """
 
     query: Query
     values: FloatArray
+    steps_to_event: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,12 +63,14 @@ class BatchAnswer:
         flags: [B] int64, bits of `BaselineFlag`.
         adjusted: [B, 4] int64, how many values each `Adjustment` moved, in its order.
         effective_horizon: last step that the model gives itself.
+        source: where the levels come from; of several sources the weakest.
     """
 
     quantiles: FloatArray
     flags: NDArray[np.int64]
     adjusted: NDArray[np.int64]
     effective_horizon: int
+    source: QuantileSource = QuantileSource.NATIVE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,6 +83,7 @@ class Bands:
         adjusted: [4] int64, how many values each `Adjustment` moved.
         effective_horizon: last step that the model gives itself.
         served_by: which process answered.
+        source: where the levels come from; of several sources the weakest.
     """
 
     quantiles: FloatArray
@@ -81,6 +91,7 @@ class Bands:
     adjusted: NDArray[np.int64]
     effective_horizon: int
     served_by: str
+    source: QuantileSource = QuantileSource.NATIVE
 
 
 class InvalidAnswerError(Exception):
@@ -89,23 +100,9 @@ class InvalidAnswerError(Exception):
 
 def gather(query: Query, series: Sequence[Series]) -> Batch:
     """One batch of series, padded with missing values at the left."""
-    return Batch(query, stack(list(series)))
-
-
-def answer(batch: Batch) -> BatchAnswer:
-    """Bands of a batch by its baseline, finished (`forecast_service.postprocess`)."""
-    query = batch.query
-    levels = np.asarray(query.levels)
-    raw = forecast(
-        query.model,
-        batch.values,
-        horizon_steps=query.horizon_steps,
-        levels=levels,
-        transform=query.transform,
-    )
-    final = finish(raw.quantiles, levels)
-    adjusted = np.stack([final.counts[kind] for kind in Adjustment], axis=1)
-    return BatchAnswer(final.quantiles, raw.flags, adjusted, raw.effective_horizon)
+    to_event = np.array([item.steps_to_event for item in series])
+    known = not np.isnan(to_event).all()
+    return Batch(query, stack(list(series)), to_event if known else None)
 
 
 def scatter(batch: Batch, given: BatchAnswer, served_by: str) -> list[Bands]:
@@ -125,6 +122,13 @@ def scatter(batch: Batch, given: BatchAnswer, served_by: str) -> list[Bands]:
         raise InvalidAnswerError(f"{query.model}: quantiles cross")
     flags = given.flags.tolist()
     return [
-        Bands(bands[row], flags[row], given.adjusted[row], given.effective_horizon, served_by)
+        Bands(
+            bands[row],
+            flags[row],
+            given.adjusted[row],
+            given.effective_horizon,
+            served_by,
+            given.source,
+        )
         for row in range(wanted[0])
     ]

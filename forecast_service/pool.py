@@ -23,10 +23,10 @@ from forecast_service.batch import (
     BatchAnswer,
     InvalidAnswerError,
     Query,
-    answer,
     gather,
     scatter,
 )
+from forecast_service.models.baselines import answer
 from forecast_service.series import Series
 from marketcal.errors import Overloaded
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -62,12 +63,14 @@ class Series:
         freq_seconds: length of a step.
         input_length: points that came in, before trimming.
         missing_ratio: share of missing points among those that came in, in [0, 1).
+        steps_to_event: steps from the last value to the deciding event, NaN when unknown.
     """
 
     values: FloatArray
     freq_seconds: int
     input_length: int
     missing_ratio: float
+    steps_to_event: float = math.nan
 
     @property
     def finite_count(self) -> int:

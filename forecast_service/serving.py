@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from forecast_service.baselines.registry import BASELINES
-from forecast_service.batch import Batch, BatchAnswer, Query, answer
+from forecast_service.batch import Batch, BatchAnswer, Query
+from forecast_service.models.baselines import answer
 from forecast_service.settings import ForecastSettings
 from forecast_service.transform import LOGIT
 
@@ -91,14 +92,16 @@ def _listen_where_the_node_is() -> None:
 def pack(batch: Batch) -> tuple[Any, ...]:
     """A batch as plain tuple, which travels faster than nested classes."""
     query = batch.query
-    return query.model, query.horizon_steps, query.levels, query.transform, batch.values
+    asked = (query.model, query.horizon_steps, query.levels, query.transform)
+    return (*asked, query.freq_seconds, query.limits), batch.values, batch.steps_to_event
 
 
 def _answer_packed(batches: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     answers = []
-    for model, horizon_steps, levels, transform, values in batches:
-        given = answer(Batch(Query(model, horizon_steps, levels, transform), values))
-        answers.append((given.quantiles, given.flags, given.adjusted, given.effective_horizon))
+    for asked, values, steps_to_event in batches:
+        given = answer(Batch(Query(*asked), values, steps_to_event))
+        told = (given.effective_horizon, given.source)
+        answers.append((given.quantiles, given.flags, given.adjusted, *told))
     return answers
 
 

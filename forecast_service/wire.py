@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from forecast_service.bands import QuantileSource
 from forecast_service.baselines.context import BaselineFlag
 from forecast_service.batch import Bands, Query
-from forecast_service.catalog import CATALOG, MAX_HORIZON, ModelCard
+from forecast_service.models.catalog import CATALOG, MAX_HORIZON, ModelCard
 from forecast_service.postprocess import Adjustment
 from forecast_service.series import InvalidFieldError, Series, on_grid, series_of
 from forecast_service.transform import DEFAULT_EPS, LOGIT, FloatArray, Space, Transform
@@ -37,6 +38,12 @@ _WARNING_OF_ADJUSTMENT = {
         pb.WARNING_CODE_NARROWED,
         "steps wider than the maximum width were narrowed",
     ),
+}
+_SOURCES = {
+    QuantileSource.NATIVE: pb.QUANTILE_SOURCE_NATIVE,
+    QuantileSource.INTERPOLATED: pb.QUANTILE_SOURCE_INTERPOLATED,
+    QuantileSource.CLAMPED: pb.QUANTILE_SOURCE_CLAMPED,
+    QuantileSource.EXTRAPOLATED: pb.QUANTILE_SOURCE_EXTRAPOLATED,
 }
 _ADJUSTMENTS = tuple(_WARNING_OF_ADJUSTMENT[kind] for kind in Adjustment)
 
@@ -138,7 +145,7 @@ def encode(
             missing_ratio=1.0 - series.finite_count / series.values.size,
             transform=_encode_transform(query.transform),
             cache=pb.CACHE_STATE_MISS,
-            quantile_source=pb.QUANTILE_SOURCE_NATIVE,
+            quantile_source=_SOURCES[bands.source],
             effective_horizon=bands.effective_horizon,
             warnings=_warnings(question, bands),
         ),

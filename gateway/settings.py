@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_settings import SettingsConfigDict
 
 from flows.settings import FileAndEnvironment, FlowSettings
-from forecast_service.catalog import CATALOG
+from forecast_service.models.catalog import CATALOG
 from forecast_service.settings import ForecastSettings
 
 PREFIX = "MARKETCAL_"

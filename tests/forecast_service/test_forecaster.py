@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forecast_service.batch import Batch, BatchAnswer, Query, answer
+from forecast_service.batch import Batch, BatchAnswer, Query
 from forecast_service.forecaster import AWAY_SECONDS, Forecaster
+from forecast_service.models.baselines import answer
 from forecast_service.series import series_of
 from forecast_service.settings import ForecastSettings
 from forecast_service.transform import LOGIT

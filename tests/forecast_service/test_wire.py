@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from forecast_service import wire
 from forecast_service.batch import Bands
-from forecast_service.catalog import CATALOG
+from forecast_service.models.catalog import CATALOG
 from forecast_service.transform import Space
 from marketcal.errors import InvalidArgument, ModelNotFound, TooLarge
 from marketcal.v1 import forecast_pb2 as pb
