@@ -47,8 +47,8 @@ class Backend(Protocol):
     served_by: str
     """Which process answers, as callers see it."""
 
-    async def answer(self, batches: Sequence[Batch]) -> list[BatchAnswer]:
-        """One answer per batch; raises when it cannot."""
+    async def answer(self, batches: Sequence[Batch], budget: float) -> list[BatchAnswer]:
+        """One answer per batch; raises when it cannot within ``budget`` seconds."""
         ...
 
 
@@ -57,7 +57,7 @@ class InProcess:
 
     served_by = "in-process"
 
-    async def answer(self, batches: Sequence[Batch]) -> list[BatchAnswer]:
+    async def answer(self, batches: Sequence[Batch], budget: float) -> list[BatchAnswer]:
         """Computes on the event loop when that is short, else in a thread."""
         if sum(map(_numbers, batches)) <= _INLINE_NUMBERS:
             return [answer(batch) for batch in batches]
@@ -227,8 +227,9 @@ class Pool:
 
     async def _ask(self, batches: list[Batch], until: float) -> list[BatchAnswer]:
         """The backend's answers; a call that nobody waits for any more gives its slot back."""
-        async with asyncio.timeout(None if math.isinf(until) else until - self._clock()):
-            answers = await self.backend.answer(batches)
+        budget = until - self._clock()
+        async with asyncio.timeout(None if math.isinf(budget) else budget):
+            answers = await self.backend.answer(batches, budget)
         if not isinstance(answers, list) or len(answers) != len(batches):
             raise InvalidAnswerError(f"no list of {len(batches)} answers")
         return answers

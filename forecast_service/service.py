@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from forecast_service import wire
-from forecast_service.forecaster import Forecaster
 from forecast_service.models.catalog import CATALOG
+from forecast_service.policy.forecaster import Forecaster
 from marketcal import status
 from marketcal.errors import InvalidArgument, InvalidPageToken, MarketcalError
 from marketcal.v1 import forecast_pb2 as pb

@@ -152,7 +152,7 @@ class RayBackend:
     def __init__(self, handle: Any) -> None:
         self._handle = handle
 
-    async def answer(self, batches: Sequence[Batch]) -> list[BatchAnswer]:
+    async def answer(self, batches: Sequence[Batch], budget: float) -> list[BatchAnswer]:
         """One handle call for all batches."""
         packed = await self._handle.remote([pack(batch) for batch in batches])
         return [BatchAnswer(*given) for given in packed]

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from forecast_service.forecaster import Forecaster
+from forecast_service.policy.forecaster import Forecaster
 from forecast_service.serving import RayBackend, prepare_environment
 from forecast_service.settings import ForecastSettings, InProcess
 

@@ -19,7 +19,7 @@ from opentelemetry import trace
 from calibration_service.market_service import MarketService
 from calibration_service.publication import Publication
 from calibration_service.scoreboard_service import ScoreboardService
-from forecast_service.forecaster import Forecaster
+from forecast_service.policy.forecaster import Forecaster
 from forecast_service.service import ForecastService
 from gateway.contract import read_methods
 from gateway.gcra import Limiter

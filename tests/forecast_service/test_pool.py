@@ -38,7 +38,7 @@ class Recorder:
         self.may_answer.set()
         self.spoil: Callable[[list[BatchAnswer]], Any] = lambda answers: answers
 
-    async def answer(self, batches: Sequence[Batch]) -> list[BatchAnswer]:
+    async def answer(self, batches: Sequence[Batch], budget: float) -> list[BatchAnswer]:
         self.sizes.append(sum(batch.values.shape[0] for batch in batches))
         self.began.set()
         await self.may_answer.wait()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from google.rpc import code_pb2
 
-from forecast_service.forecaster import Forecaster
+from forecast_service.policy.forecaster import Forecaster
 from forecast_service.service import ForecastService
 from forecast_service.settings import ForecastSettings
 from marketcal.errors import InvalidArgument, InvalidPageToken

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from forecast_service.batch import Batch, BatchAnswer, Query
-from forecast_service.forecaster import AWAY_SECONDS, Forecaster
 from forecast_service.models.baselines import answer
+from forecast_service.policy.forecaster import AWAY_SECONDS, Forecaster
 from forecast_service.series import series_of
 from forecast_service.settings import ForecastSettings
 from forecast_service.transform import LOGIT
@@ -41,7 +41,7 @@ class Ray:
         self.manner = manner
         self.calls = 0
 
-    async def answer(self, batches: Sequence[Batch]) -> list[BatchAnswer]:
+    async def answer(self, batches: Sequence[Batch], budget: float) -> list[BatchAnswer]:
         self.calls += 1
         if self.manner == "raises":
             raise ConnectionError("actor died")
