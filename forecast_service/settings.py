@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 
 class InProcess(StrEnum):
@@ -13,6 +13,13 @@ class InProcess(StrEnum):
     NEVER = "never"
     WHEN_RAY_IS_AWAY = "when_ray_is_away"
     ALWAYS = "always"
+
+
+class Environment(StrEnum):
+    """What the platform is used for, as far as licences care."""
+
+    PRODUCTION = "production"
+    RESEARCH = "research"
 
 
 class ForecastSettings(BaseModel):
@@ -25,6 +32,26 @@ class ForecastSettings(BaseModel):
         description="Whether forecasts are computed in the gateway's process instead of Ray.",
     )
     default_model: str = Field("ewma", description="Model that answers when a request names none.")
+    models: tuple[str, ...] = Field(
+        (), description="Models of the catalogue that are deployed besides the baselines."
+    )
+    environment: Environment = Field(
+        Environment.PRODUCTION,
+        description="Use of the platform; models for research only are refused in production.",
+    )
+    weights_folder: str = Field(
+        "", description="Folder of weights that do not come with the package."
+    )
+    weights_digests: dict[str, str] = Field(
+        {}, description="Digest, sha256:…, of the weights of models whose card names none."
+    )
+    model_threads: int = Field(1, ge=1, le=64, description="Threads of one run of a model.")
+    tollama_url: str = Field(
+        "http://127.0.0.1:11435", description="Where the tollama server is, if a model needs it."
+    )
+    tollama_path: str = Field("/v1/forecast", description="Path of its forecasts.")
+    tollama_key: SecretStr | None = Field(None, description="Its API key, if it wants one.")
+    tollama_max_series: int = Field(64, ge=1, description="Series per request to it.")
     ray_address: str = Field(
         "", description="Address of the Ray cluster, host:port. Empty: no Ray."
     )
@@ -42,6 +69,20 @@ class ForecastSettings(BaseModel):
         le=64,
         description="Batches under way at once; more than one pays with several replicas.",
     )
-    min_replicas: int = Field(1, ge=0, description="Fewest replicas of a deployment.")
+    min_replicas: int = Field(
+        1, ge=0, description="Fewest replicas of the baselines and of the native model."
+    )
     max_replicas: int = Field(2, ge=1, description="Most replicas of a deployment.")
     replica_cpus: float = Field(0.25, gt=0, description="CPUs that Ray reserves per replica.")
+    replica_threads: int = Field(
+        2, ge=1, le=64, description="Calls that a replica computes at once, beside its event loop."
+    )
+    upscale_seconds: float = Field(
+        5.0, ge=0, description="How long a deployment is busy before it gets a further replica."
+    )
+    downscale_seconds: float = Field(
+        60.0, ge=0, description="How long a deployment has idle replicas before it loses one."
+    )
+    load_window_seconds: float = Field(
+        10.0, gt=0, description="Over how long the load of a deployment is averaged."
+    )

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_settings import SettingsConfigDict
 
 from flows.settings import FileAndEnvironment, FlowSettings
-from forecast_service.models.catalog import CATALOG
+from forecast_service.models.catalog import served
 from forecast_service.settings import ForecastSettings
 
 PREFIX = "MARKETCAL_"
@@ -90,11 +90,7 @@ class Settings(FileAndEnvironment):
     def _forecasts_can_be_made(self) -> Self:
         """What the section cannot check by itself: the models are not its to know."""
         forecast = self.forecast
-        if forecast.default_model not in CATALOG:
-            raise ValueError(
-                f"forecast.default_model: there is no model {forecast.default_model!r}; "
-                f"there are {', '.join(CATALOG)}"
-            )
+        served(forecast)
         if forecast.min_replicas > forecast.max_replicas:
             raise ValueError(
                 f"forecast.min_replicas: {forecast.min_replicas} is above "
