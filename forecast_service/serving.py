@@ -1,30 +1,42 @@
-"""The Ray Serve application: its deployments, and the backend that calls them.
+"""The Ray Serve applications: one deployment per family of models, and the backend that calls it.
 
-Batches are made by the caller (`forecast_service.pool`), so a deployment sees whole arrays and
-needs no batching of its own. `ray` is imported inside functions: a process that never talks to
-Ray does not pay for it.
+Each family is an application of its own: one that cannot start does not take the others with it,
+and the gateway gets each handle by name. Batches are made by the caller (`forecast_service.pool`),
+so a deployment sees whole arrays and needs no batching of its own. `ray` is imported inside
+functions: a process that never talks to Ray does not pay for it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from forecast_service.baselines.registry import BASELINES
-from forecast_service.batch import Batch, BatchAnswer, Query
-from forecast_service.models.baselines import answer
+from forecast_service.batch import Batch, BatchAnswer
+from forecast_service.envelope import Packed, pack, refused_answer, unpack_result
+from forecast_service.models import loading
+from forecast_service.models.catalog import Family, served
+from forecast_service.replica import Replica
 from forecast_service.settings import ForecastSettings
-from forecast_service.transform import LOGIT
 
-DEPLOYMENT = "Baselines"
+DEPLOYMENTS: Mapping[Family, str] = {
+    Family.BASELINE: "Baselines",
+    Family.NATIVE: "Native",
+    Family.TOLLAMA: "Tollama",
+    Family.CHRONOS: "Chronos",
+    Family.TIMESFM: "TimesFM",
+}
+"""Name of each family's deployment."""
+ALWAYS_UP = frozenset({Family.BASELINE, Family.NATIVE})
+"""Families that are never scaled to nothing: their first call may not wait for a start."""
+MAX_ONGOING, TARGET_ONGOING = 16, 4
+"""Calls that a replica takes at once, and above which another one is wanted."""
+_LOG = logging.getLogger("forecast_service.serving")
 
 ENVIRONMENT = {
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
@@ -43,6 +55,13 @@ ENVIRONMENT = {
     "RAY_gcs_rpc_server_reconnect_timeout_s": "1000000000",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Replicas share the cores: their libraries must not each take all of them.
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    # Weights are files on this machine; nothing is fetched.
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
 }
 """What every process that imports Ray must have in its environment before the import."""
 
@@ -51,24 +70,33 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Makes Ray take 127.0.0.1 for this node's address: for clusters of one machine alone."""
 
 
-class BaselinesDeployment:
-    """The baselines behind Ray Serve; one call answers several whole batches."""
+class ModelDeployment:
+    """The models of one family behind Ray Serve; one call answers several whole batches.
 
-    def __init__(self) -> None:
+    It is ready once its models are loaded, their digests are right and the canaries are answered.
+    """
+
+    def __init__(self, family: str, settings: ForecastSettings) -> None:
         _listen_where_the_node_is()
-        self._canary = Batch(Query("ewma", 12, (0.1, 0.5, 0.9), LOGIT), np.full((1, 288), 0.5))
-        for name in BASELINES:
-            answer(Batch(Query(name, 12, (0.1, 0.5, 0.9), LOGIT), np.full((2, 64), 0.5)))
+        own = Family(family)
+        self._replica = Replica(
+            loading.load(settings, own),
+            loading.canaries(settings, own),
+            threads=settings.replica_threads,
+        )
 
-    async def __call__(self, batches: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """Answers batches, packed by `pack`; the arithmetic runs beside the event loop."""
-        return await asyncio.to_thread(_answer_packed, batches)
+    async def __call__(self, batches: Sequence[Packed], budget: float) -> list[Packed]:
+        """One result per batch; the arithmetic runs beside the event loop."""
+        return await self._replica.answer(batches, budget)
 
     async def check_health(self) -> None:
-        """Forecasts a canary series; raises when the replica cannot."""
-        bands = await asyncio.to_thread(answer, self._canary)
-        if not np.isfinite(bands.quantiles).all():
-            raise RuntimeError("the canary forecast is not finite")
+        """Answers a canary; raises when the replica cannot."""
+        await self._replica.check_health()
+
+    def __del__(self) -> None:
+        """Called by Serve once the replica has drained."""
+        if hasattr(self, "_replica"):
+            self._replica.close()
 
 
 def _listen_where_the_node_is() -> None:
@@ -89,49 +117,63 @@ def _listen_where_the_node_is() -> None:
     module.add_port_to_grpc_server = lambda server, _everywhere: bind(server, f"{address}:0")
 
 
-def pack(batch: Batch) -> tuple[Any, ...]:
-    """A batch as plain tuple, which travels faster than nested classes."""
-    query = batch.query
-    asked = (query.model, query.horizon_steps, query.levels, query.transform)
-    return (*asked, query.freq_seconds, query.limits), batch.values, batch.steps_to_event
+def families(settings: ForecastSettings) -> list[Family]:
+    """The families that are deployed: those of the models that can be asked for."""
+    asked = {card.family for card in served(settings).values()}
+    return [family for family in DEPLOYMENTS if family in asked]
 
 
-def _answer_packed(batches: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    answers = []
-    for asked, values, steps_to_event in batches:
-        given = answer(Batch(Query(*asked), values, steps_to_event))
-        told = (given.effective_horizon, given.source)
-        answers.append((given.quantiles, given.flags, given.adjusted, *told))
-    return answers
+def app_name(settings: ForecastSettings, family: Family) -> str:
+    """Name of a family's Serve application."""
+    return f"{settings.app_name}-{family}"
 
 
 def application(arguments: Any) -> Any:
-    """The Serve application as a bound deployment.
+    """The Serve application of a family as a bound deployment.
 
     Args:
-        arguments: `ForecastSettings`, or its fields as a mapping, as a Serve file gives them.
+        arguments: fields of `ForecastSettings` and ``family``, as a Serve file gives them.
     """
+    fields = dict(arguments)
+    family = Family(fields.pop("family", Family.BASELINE))
+    return deployment(ForecastSettings.model_validate(fields), family)
+
+
+def deployment(settings: ForecastSettings, family: Family) -> Any:
+    """The deployment of a family, bound to its arguments."""
     from ray import serve
 
-    settings = ForecastSettings.model_validate(arguments)
-    deployment: Any = serve.deployment(
-        BaselinesDeployment,
-        name=DEPLOYMENT,
+    made: Any = serve.deployment(
+        ModelDeployment,
+        name=DEPLOYMENTS[family],
         logging_config={"enable_access_log": False, "log_level": "WARNING"},
         ray_actor_options={"num_cpus": settings.replica_cpus},
-        max_ongoing_requests=16,
+        max_ongoing_requests=MAX_ONGOING,
         health_check_period_s=5,
         health_check_timeout_s=10,
+        graceful_shutdown_wait_loop_s=0.5,
         graceful_shutdown_timeout_s=10,
-        autoscaling_config={
-            "min_replicas": settings.min_replicas,
-            "max_replicas": settings.max_replicas,
-            "target_ongoing_requests": 4,
-            "upscale_delay_s": 5,
-            "downscale_delay_s": 60,
-        },
+        autoscaling_config=_autoscaling(settings, family),
     )
-    return deployment.bind()
+    return made.bind(str(family), settings)
+
+
+def _autoscaling(settings: ForecastSettings, family: Family) -> Any:
+    """Grows with the load, and third parties shrink to nothing when nobody asks for them."""
+    from ray.serve.config import AutoscalingConfig
+
+    with warnings.catch_warnings():
+        # Serve would take the interval from the environment of each process instead, one for all.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return AutoscalingConfig(
+            min_replicas=settings.min_replicas if family in ALWAYS_UP else 0,
+            max_replicas=settings.max_replicas,
+            target_ongoing_requests=TARGET_ONGOING,
+            upscale_delay_s=settings.upscale_seconds,
+            downscale_delay_s=settings.downscale_seconds,
+            look_back_period_s=settings.load_window_seconds,
+            metrics_interval_s=settings.load_window_seconds / 5,
+        )
 
 
 def prepare_environment(address: str = "") -> None:
@@ -145,17 +187,45 @@ def prepare_environment(address: str = "") -> None:
 
 
 class RayBackend:
-    """The deployed baselines."""
+    """A deployment, through its handle."""
 
-    served_by = f"ray:{DEPLOYMENT}"
-
-    def __init__(self, handle: Any) -> None:
+    def __init__(self, handle: Any, name: str) -> None:
         self._handle = handle
+        self.served_by = f"ray:{name}"
 
     async def answer(self, batches: Sequence[Batch], budget: float) -> list[BatchAnswer]:
-        """One handle call for all batches."""
-        packed = await self._handle.remote([pack(batch) for batch in batches])
-        return [BatchAnswer(*given) for given in packed]
+        """One handle call for all batches; a batch that failed among others is answered with NaN.
+
+        Raises:
+            ModelError: no batch could be answered, and this is why the first one could not.
+            TimeoutError: the budget was spent.
+        """
+        packed = await self._handle.remote([pack(batch) for batch in batches], budget)
+        results = [unpack_result(result) for result in packed]
+        failed = [result for result in results if isinstance(result, Exception)]
+        if failed and len(failed) == len(results):
+            raise failed[0]
+        for error in failed:
+            _LOG.warning("%s: %s", self.served_by, error)
+        return [
+            refused_answer(batch) if isinstance(result, Exception) else result
+            for batch, result in zip(batches, results, strict=True)
+        ]
+
+
+def backends(settings: ForecastSettings) -> dict[str, RayBackend]:
+    """The deployments that are there, by family, on the connected cluster."""
+    from ray import serve
+    from ray.serve.exceptions import RayServeException
+
+    found = {}
+    for family in families(settings):
+        try:
+            handle = serve.get_app_handle(app_name(settings, family))
+        except RayServeException:
+            continue  # not deployed yet, or not at all
+        found[str(family)] = RayBackend(handle, DEPLOYMENTS[family])
+    return found
 
 
 def start_cluster() -> tuple[str, Path]:
@@ -182,11 +252,26 @@ def start_cluster() -> tuple[str, Path]:
 
 
 def deploy(settings: ForecastSettings) -> None:
-    """Deploys the application on the connected cluster and waits until it is healthy."""
+    """Deploys every family on the connected cluster and waits until all are healthy.
+
+    Raises:
+        WeightsError: weights are missing or are not those that are expected.
+        RuntimeError: a deployment did not become healthy.
+    """
     from ray import serve
 
+    wanted = families(settings)
+    for family in wanted:
+        loading.verify_weights(settings, family)
     serve.start(proxy_location="Disabled")
-    serve.run(application(settings), name=settings.app_name, route_prefix=None)
+    serve.run_many(
+        [
+            serve.RunTarget(
+                deployment(settings, family), name=app_name(settings, family), route_prefix=None
+            )
+            for family in wanted
+        ]
+    )
 
 
 def stop_cluster(folder: Path) -> None:

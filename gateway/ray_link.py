@@ -11,8 +11,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from forecast_service.models.catalog import Family
 from forecast_service.policy.forecaster import Forecaster
-from forecast_service.serving import RayBackend, prepare_environment
+from forecast_service.serving import RayBackend, backends, prepare_environment
 from forecast_service.settings import ForecastSettings, InProcess
 
 _LOG = logging.getLogger("gateway.ray")
@@ -46,13 +47,13 @@ async def keep_connected(
 
 async def _join(settings: ForecastSettings, forecaster: Forecaster) -> None:
     try:
-        handle = await asyncio.to_thread(_attach, settings)
+        found = await asyncio.to_thread(_attach, settings)
     except Exception as error:  # noqa: BLE001 - whatever Ray raises means: not there yet
         _LOG.info("Ray at %s is not there yet: %s", settings.ray_address, error)
         await asyncio.to_thread(_detach)
         return
-    forecaster.connect(RayBackend(handle))
-    _LOG.info("forecasting on Ray at %s", settings.ray_address)
+    forecaster.connect(found[Family.BASELINE])
+    _LOG.info("forecasting on Ray at %s: %s", settings.ray_address, ", ".join(found))
 
 
 async def _reachable(address: str) -> bool:
@@ -66,9 +67,13 @@ async def _reachable(address: str) -> bool:
     return True
 
 
-def _attach(settings: ForecastSettings) -> Any:
+def _attach(settings: ForecastSettings) -> dict[str, RayBackend]:
+    """Joins the cluster; the backends of the families that are deployed there.
+
+    Raises:
+        LookupError: the baselines are not deployed there.
+    """
     import ray
-    from ray import serve
 
     ray.init(
         address=settings.ray_address,
@@ -77,7 +82,10 @@ def _attach(settings: ForecastSettings) -> Any:
         logging_level=logging.ERROR,
         configure_logging=False,
     )
-    return serve.get_app_handle(settings.app_name)
+    found = backends(settings)
+    if Family.BASELINE not in found:
+        raise LookupError("the baselines are not deployed")
+    return found
 
 
 def _detach() -> None:

@@ -28,12 +28,15 @@ class RawBands:
         levels: [K] float64 in (0, 1), strictly increasing.
         flags: [B] int64, bits of `BaselineFlag`; None for none.
         effective_horizon: last step that the model gives itself; None means n.
+        refused: [B] bool, series that the model would not answer, whose numbers mean nothing; None
+            for none.
     """
 
     quantiles: FloatArray
     levels: FloatArray
     flags: NDArray[np.int64] | None = None
     effective_horizon: int | None = None
+    refused: NDArray[np.bool_] | None = None
 
 
 class Model(Protocol):
@@ -56,12 +59,14 @@ def answer(model: Model, batch: Batch, budget: float) -> BatchAnswer:
 def complete(batch: Batch, raw: RawBands) -> BatchAnswer:
     """Raw quantiles brought to the levels and steps of the query, and finished.
 
+    The quantiles of a series that the model refused are NaN.
+
     Raises:
         InvalidAnswerError: wrong shape or not finite.
     """
     query = batch.query
     rows, native_steps, _ = _checked_shape(batch, raw)
-    quantiles, source = raw.quantiles, QuantileSource.NATIVE
+    quantiles, source = _without_refused(raw), QuantileSource.NATIVE
     wanted = np.asarray(query.levels)
     own = raw.levels.shape == wanted.shape and bool(np.abs(raw.levels - wanted).max() < 1e-9)
     if not own:
@@ -74,6 +79,8 @@ def complete(batch: Batch, raw: RawBands) -> BatchAnswer:
         quantiles, wanted, horizon_steps=query.horizon_steps, transform=query.transform
     )
     final = finish(quantiles, wanted, limits=query.limits)
+    if raw.refused is not None:
+        final.quantiles[raw.refused] = np.nan
     return BatchAnswer(
         quantiles=final.quantiles,
         flags=np.zeros(rows, dtype=np.int64) if raw.flags is None else raw.flags,
@@ -87,6 +94,13 @@ def _checked_shape(batch: Batch, raw: RawBands) -> tuple[int, int, int]:
     shape, name = raw.quantiles.shape, batch.query.model
     if len(shape) != 3 or shape[0] != batch.values.shape[0] or shape[2] != raw.levels.size:
         raise InvalidAnswerError(f"{name}: quantiles of shape {shape}")
-    if not (shape[1] and shape[2] and np.isfinite(raw.quantiles).all()):
+    if not (shape[1] and shape[2] and np.isfinite(_without_refused(raw)).all()):
         raise InvalidAnswerError(f"{name}: quantiles are empty or not finite")
     return shape
+
+
+def _without_refused(raw: RawBands) -> FloatArray:
+    """The quantiles, with harmless numbers in the rows that mean nothing."""
+    if raw.refused is None:
+        return raw.quantiles
+    return np.where(raw.refused[:, None, None], 0.5, raw.quantiles)

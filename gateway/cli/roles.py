@@ -69,6 +69,7 @@ def _gateway(port: int | None, ready_file: Path | None) -> None:
 
 def _forecast(_port: int | None, ready_file: Path | None) -> None:
     from forecast_service import serving
+    from forecast_service.models.errors import ModelError
 
     os.umask(0o077)  # Ray writes a token and logs: for this user alone
     loaded = settings_of()
@@ -83,6 +84,8 @@ def _forecast(_port: int | None, ready_file: Path | None) -> None:
         serving.deploy(loaded.forecast)
         _announce(ready_file, {"address": address})
         stop.wait()
+    except ModelError as error:
+        raise exits.Failed(str(error)) from None
     finally:
         serving.stop_cluster(folder)
 

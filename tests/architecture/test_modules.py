@@ -36,6 +36,7 @@ CATCHES_EVERYTHING = {
     "gateway/supervisor/": "a process that failed is restarted, whatever it was",
     "forecast_service/forecaster.py": "Ray raises what user code or its actors raise",
     "forecast_service/pool.py": "each caller gets the error of its batch; the pool goes on",
+    "forecast_service/replica.py": "one batch's error does not fail the others of its call",
     "flows/runs.py": "a run is recorded as failed, and the error goes on",
 }
 

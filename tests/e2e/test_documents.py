@@ -49,19 +49,22 @@ def test_folders_of_the_code_map_exist():
 
 
 @pytest.mark.ray
-def test_the_serve_file_names_an_application_and_its_arguments():
+def test_the_serve_file_names_applications_and_their_arguments():
     from forecast_service import serving
 
     serving.prepare_environment()
     from ray.serve.schema import ServeDeploySchema
 
-    from forecast_service.settings import ForecastSettings
+    from forecast_service.models.catalog import Family
 
     config = yaml.safe_load((ROOT / "deploy" / "serve.yaml").read_text())
     schema = ServeDeploySchema.model_validate(config)
-    (application,) = schema.applications
-    module, _, name = application.import_path.partition(":")
-    assert module == "forecast_service.serving"
-    assert ForecastSettings(**application.args).max_replicas == 4
-    bound = getattr(serving, name)(application.args)  # as Serve calls it
-    assert bound._bound_deployment.name == serving.DEPLOYMENT
+    assert {application.name for application in schema.applications} == {
+        "marketcal-baseline", "marketcal-native"}  # fmt: skip
+    for application in schema.applications:
+        module, _, name = application.import_path.partition(":")
+        assert module == "forecast_service.serving"
+        bound = getattr(serving, name)(application.args)  # as Serve calls it
+        family = Family(application.args["family"])
+        assert application.name == f"marketcal-{family}"
+        assert bound._bound_deployment.name == serving.DEPLOYMENTS[family]

@@ -1,0 +1,71 @@
+"""What travels between the gateway and a replica: batches there, answers or failures back.
+
+Plain tuples travel faster than nested classes. Each batch of a call has its own result, so that
+one that fails does not fail the others.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from forecast_service.batch import Batch, BatchAnswer, InvalidAnswerError, Query
+from forecast_service.models.errors import ModelAway, ModelError, ModelRefused
+
+Packed = tuple[Any, ...]
+"""A batch or a result as a tuple."""
+
+_ANSWER = "answer"
+_FAILURES: dict[str, type[Exception]] = {
+    "late": TimeoutError,
+    "invalid": InvalidAnswerError,
+    "away": ModelAway,
+    "refused": ModelRefused,
+    "failed": ModelError,
+}
+"""Kinds of failure, the particular ones first."""
+
+
+def pack(batch: Batch) -> Packed:
+    """A batch as a tuple."""
+    query = batch.query
+    asked = (query.model, query.horizon_steps, query.levels, query.transform)
+    return (*asked, query.freq_seconds, query.limits), batch.values, batch.steps_to_event
+
+
+def unpack(packed: Packed) -> Batch:
+    """The batch that `pack` made a tuple of."""
+    asked, values, steps_to_event = packed
+    return Batch(Query(*asked), values, steps_to_event)
+
+
+def pack_answer(given: BatchAnswer) -> Packed:
+    """An answer as a tuple."""
+    told = (given.effective_horizon, given.source)
+    return _ANSWER, (given.quantiles, given.flags, given.adjusted, *told)
+
+
+def pack_failure(error: Exception) -> Packed:
+    """A failure as a tuple; its class survives as the nearest kind that the caller knows."""
+    for kind, known in _FAILURES.items():
+        if isinstance(error, known):
+            return kind, str(error)
+    return "failed", repr(error)
+
+
+def unpack_result(packed: Packed) -> BatchAnswer | Exception:
+    """The answer to a batch, or why there is none."""
+    kind, told = packed
+    return BatchAnswer(*told) if kind == _ANSWER else _FAILURES[kind](told)
+
+
+def refused_answer(batch: Batch) -> BatchAnswer:
+    """The answer that says of every series of a batch that there is none: NaN."""
+    rows, query = batch.values.shape[0], batch.query
+    return BatchAnswer(
+        quantiles=np.full((rows, query.horizon_steps, len(query.levels)), np.nan),
+        flags=np.zeros(rows, dtype=np.int64),
+        adjusted=np.zeros((rows, 4), dtype=np.int64),
+        effective_horizon=query.horizon_steps,
+    )
