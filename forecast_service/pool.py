@@ -6,12 +6,16 @@ others; the pool therefore expects as many series as have recently come together
 as they are there, or when `PATIENCE` has passed without a further one. Each `MEASURE_EVERY`-th
 batch waits for as many as come, which is how the pool learns of them. A lone caller expects nobody
 and waits for no timer but that one. While all slots are taken, series gather.
+
+Series of one call are stacked by query and by length class. Series of the same query have the same
+horizon: computing a longer one and cutting it would change what a model says of its own reach.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,10 +43,16 @@ MEMORY = 64
 """Batches whose sizes are remembered."""
 MAX_NUMBERS = 800_000
 """Numbers in the answer to one batch, about 6 MB; a single series may hold a quarter of it."""
+LENGTH_CLASSES = (64, 128, 288, 512, 1_024, 2_048, 4_096, 8_192)
+"""Longest series of each length class; a series is never padded beyond that of its own."""
 
 
 class Backend(Protocol):
-    """Something that answers batches."""
+    """Something that answers batches.
+
+    It raises ConnectionError when it cannot be reached, TimeoutError when it is out of time, and
+    whatever else its runtime raises.
+    """
 
     served_by: str
     """Which process answers, as callers see it."""
@@ -76,6 +86,38 @@ def _numbers(batch: Batch) -> int:
     return int(batch.values.size + answers) + _NUMBERS_PER_BATCH
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What became of one batch of a call: ``failures`` of its ``series`` have no answer."""
+
+    model: str
+    series: int
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallReport:
+    """A call to a backend that has ended.
+
+    Attributes:
+        began: when, in seconds of the clock.
+        seconds: how long it took.
+        budget: how long it might have taken; infinite when nobody's time was bounded.
+        error: why no series of it has an answer; None when one has.
+        parts: its batches.
+    """
+
+    began: float
+    seconds: float
+    budget: float
+    error: BaseException | None
+    parts: tuple[Part, ...]
+
+
+def _unwatched(call: CallReport) -> None:
+    """Looks at no call."""
+
+
 @dataclass(slots=True)
 class _Waiting:
     """A series in the queue; ``expires_at`` is when nobody waits for it any more."""
@@ -85,6 +127,7 @@ class _Waiting:
     future: asyncio.Future[Bands]
     expires_at: float = math.inf
     timer: asyncio.TimerHandle | None = None
+    failed: bool = False
 
     @property
     def numbers(self) -> int:
@@ -107,8 +150,10 @@ class Pool:
         max_batch: int,
         max_queue: int,
         parallel_batches: int,
+        watch: Callable[[CallReport], None] = _unwatched,
     ) -> None:
         self.backend = backend
+        self._watch = watch
         self._clock = clock
         self._max_batch = max_batch
         self._max_queue = max_queue
@@ -206,51 +251,102 @@ class Pool:
         return taken
 
     async def _run(self, taken: list[_Waiting]) -> None:
-        groups: dict[Query, list[_Waiting]] = {}
+        groups: dict[tuple[Query, int], list[_Waiting]] = {}
         for item in taken:
-            groups.setdefault(item.query, []).append(item)
+            length = bisect_left(LENGTH_CLASSES, item.series.values.size)
+            groups.setdefault((item.query, length), []).append(item)
+        began, until = self._clock(), max(item.expires_at for item in taken)
+        failed: BaseException | None = None
         try:
             batches = [
-                gather(query, [item.series for item in items]) for query, items in groups.items()
+                gather(query, [item.series for item in items])
+                for (query, _), items in groups.items()
             ]
-            answers = await self._ask(batches, max(item.expires_at for item in taken))
+            answers = await self._ask(batches, until - began)
             for batch, given, items in zip(batches, answers, groups.values(), strict=True):
-                _settle(items, batch, given, self.backend.served_by)
+                error = _settle(items, batch, given, self.backend.served_by)
+                failed = failed or error
         except BaseException as error:  # each caller gets it; the pool itself goes on
+            failed = _as_failure(error)
             for item in taken:
-                _fail(item, error)
-            if not isinstance(error, Exception):
+                _fail(item, failed)
+            if not isinstance(failed, Exception):
                 raise
         finally:
+            self._report(groups, began, until - began, failed)
             self._free += 1
             self._gather()
 
-    async def _ask(self, batches: list[Batch], until: float) -> list[BatchAnswer]:
+    async def _ask(self, batches: list[Batch], budget: float) -> list[BatchAnswer]:
         """The backend's answers; a call that nobody waits for any more gives its slot back."""
-        budget = until - self._clock()
         async with asyncio.timeout(None if math.isinf(budget) else budget):
             answers = await self.backend.answer(batches, budget)
         if not isinstance(answers, list) or len(answers) != len(batches):
             raise InvalidAnswerError(f"no list of {len(batches)} answers")
         return answers
 
+    def _report(
+        self,
+        groups: dict[tuple[Query, int], list[_Waiting]],
+        began: float,
+        budget: float,
+        failed: BaseException | None,
+    ) -> None:
+        parts = tuple(
+            Part(query.model, len(items), sum(item.failed for item in items))
+            for (query, _), items in groups.items()
+        )
+        answered = any(part.failures < part.series for part in parts)
+        error = None if answered else failed
+        self._watch(CallReport(began, self._clock() - began, budget, error, parts))
 
-def _settle(items: list[_Waiting], batch: Batch, given: BatchAnswer, served_by: str) -> None:
-    """Hands out one batch; a bad answer fails the series of this batch alone."""
+
+def _as_failure(error: BaseException) -> BaseException:
+    """A cancellation that nobody here asked for is a lost connection, not the caller's leaving."""
+    task = asyncio.current_task()
+    if isinstance(error, asyncio.CancelledError) and not (task and task.cancelling()):
+        return ConnectionError("the backend cancelled the call")
+    return error
+
+
+def _settle(
+    items: list[_Waiting], batch: Batch, given: BatchAnswer, served_by: str
+) -> InvalidAnswerError | None:
+    """Hands out one batch; returns what is wrong with it where a series gets no answer."""
     try:
         bands = scatter(batch, given, served_by)
     except InvalidAnswerError as error:
-        for item in items:
-            _fail(item, error)
-        return
+        if len(items) == 1 or given.quantiles.shape[:1] != (len(items),):
+            for item in items:
+                _fail(item, error)
+            return error
+        for row, item in enumerate(items):
+            _settle([item], *_row(batch, given, row), served_by)
+        return error
     for item, band in zip(items, bands, strict=True):
         if item.timer is not None:
             item.timer.cancel()
         if not item.future.done():
             item.future.set_result(band)
+    return None
+
+
+def _row(batch: Batch, given: BatchAnswer, row: int) -> tuple[Batch, BatchAnswer]:
+    """One series of a batch and its answer, as a batch of their own."""
+    own = slice(row, row + 1)
+    to_event = None if batch.steps_to_event is None else batch.steps_to_event[own]
+    answer_of_row = BatchAnswer(
+        given.quantiles[own],
+        given.flags[own],
+        given.adjusted[own],
+        given.effective_horizon,
+        given.source,
+    )
+    return Batch(batch.query, batch.values[own], to_event), answer_of_row
 
 
 def _fail(item: _Waiting, error: BaseException) -> None:
+    item.failed = True
     if item.timer is not None:
         item.timer.cancel()
     if not item.future.done():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from forecast_service import wire
-from forecast_service.models.catalog import CATALOG
+from forecast_service.models.catalog import ModelCard
 from forecast_service.policy.forecaster import Forecaster
+from forecast_service.policy.routing import Router
 from marketcal import status
 from marketcal.errors import InvalidArgument, InvalidPageToken, MarketcalError
 from marketcal.v1 import forecast_pb2 as pb
@@ -27,6 +28,11 @@ class CallFacts(Protocol):
         """Seconds left."""
         ...
 
+    @property
+    def caller(self) -> str:
+        """Name of who calls."""
+        ...
+
 
 Rules = Callable[[Any], InvalidArgument | None]
 """Checks a message against the rules in the contract."""
@@ -39,53 +45,75 @@ class ForecastService(forecast_pb2_grpc.ForecastServiceServicer):
         self,
         forecaster: Forecaster,
         rules: Rules,
+        router: Router,
         *,
-        default_model: str,
         clock: Callable[[], float],
     ) -> None:
         self._forecaster = forecaster
         self._rules = rules
-        self._default_model = default_model
+        self._router = router
         self._clock = clock
 
     async def Forecast(self, request: pb.ForecastRequest, call: CallFacts) -> pb.ForecastResponse:
         """One series."""
-        return await self._answer(request, call.time_remaining())
+        return await self._answer(request, call)
 
     async def BatchForecast(
         self, request: pb.BatchForecastRequest, call: CallFacts
     ) -> pb.BatchForecastResponse:
         """Many series, each with its own answer or error."""
-        wire.check_totals(request)
-        results = await asyncio.gather(*(self._result(item, call) for item in request.items))
-        return pb.BatchForecastResponse(results=results)
+        wire.check_totals(request.items)
+        return pb.BatchForecastResponse(results=await self._results(request.items, call))
+
+    async def CompareForecasts(
+        self, request: pb.CompareForecastsRequest, call: CallFacts
+    ) -> pb.CompareForecastsResponse:
+        """One series for several models, each with its own answer or error."""
+        items = wire.compared(request)
+        wire.check_totals(items)
+        return pb.CompareForecastsResponse(results=await self._results(items, call))
 
     async def ListModels(
         self, request: pb.ListModelsRequest, call: CallFacts
     ) -> pb.ListModelsResponse:
         """Models by name."""
-        names = list(CATALOG)
+        cards = self._router.models
+        names = list(cards)
         start = _start(request.page_token, names)
         end = start + min(request.page_size or 50, 100)
-        models = [
-            wire.encode_model(CATALOG[name], self._default_model) for name in names[start:end]
-        ]
+        models = [self._shown(cards[name]) for name in names[start:end]]
         return pb.ListModelsResponse(
             models=models, next_page_token=names[end] if end < len(names) else ""
         )
 
-    async def _answer(self, request: pb.ForecastRequest, budget: float) -> pb.ForecastResponse:
+    async def GetModel(self, request: pb.GetModelRequest, call: CallFacts) -> pb.GetModelResponse:
+        """One model, and what it has done."""
+        card = wire.find_model(self._router.models, request.name)
+        return pb.GetModelResponse(
+            model=self._shown(card),
+            statistics=wire.encode_statistics(self._forecaster.statistics.of(card.name)),
+        )
+
+    def _shown(self, card: ModelCard) -> pb.Model:
+        return wire.encode_model(card, self._router.default_model)
+
+    async def _answer(self, request: pb.ForecastRequest, call: CallFacts) -> pb.ForecastResponse:
         began = self._clock()
-        question = wire.decode(request, self._default_model)
-        bands = await self._forecaster.forecast(question.query, question.series, budget)
-        return wire.encode(request, question, bands, self._clock() - began)
+        question = wire.decode(request, self._router, call.caller)
+        answer = await self._forecaster.forecast(question.ask, call.time_remaining())
+        return wire.encode(request, question, answer, self._clock() - began)
+
+    async def _results(
+        self, items: Iterable[pb.ForecastRequest], call: CallFacts
+    ) -> list[pb.BatchForecastResult]:
+        return await asyncio.gather(*(self._result(item, call) for item in items))
 
     async def _result(self, item: pb.ForecastRequest, call: CallFacts) -> pb.BatchForecastResult:
         try:
             broken = self._rules(item)
             if broken is not None:
                 raise broken
-            return pb.BatchForecastResult(forecast=await self._answer(item, call.time_remaining()))
+            return pb.BatchForecastResult(forecast=await self._answer(item, call))
         except MarketcalError as error:
             return pb.BatchForecastResult(error=status.encode(error, call.request_id))
 

@@ -6,6 +6,8 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from forecast_service.policy.settings import PolicySettings
+
 
 class InProcess(StrEnum):
     """Where baselines run."""
@@ -27,6 +29,9 @@ class ForecastSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    policy: PolicySettings = Field(
+        PolicySettings(), description="Which model answers, and what stands in for it."
+    )
     in_process: InProcess = Field(
         InProcess.WHEN_RAY_IS_AWAY,
         description="Whether forecasts are computed in the gateway's process instead of Ray.",

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from forecast_service.bands import QuantileSource
 from forecast_service.baselines.context import BaselineFlag
-from forecast_service.batch import Bands, Query
-from forecast_service.models.catalog import CATALOG, MAX_HORIZON, ModelCard
+from forecast_service.batch import Query
+from forecast_service.models.catalog import MAX_HORIZON, ModelCard
+from forecast_service.policy.decision import Answer, Ask, BandKind, FallbackReason
+from forecast_service.policy.routing import Router
+from forecast_service.policy.statistics import Bar, ModelStatistics
 from forecast_service.postprocess import Adjustment
+from forecast_service.segment import segment_of, tte_bucket
 from forecast_service.series import InvalidFieldError, Series, on_grid, series_of
 from forecast_service.transform import DEFAULT_EPS, LOGIT, FloatArray, Space, Transform
 from marketcal.errors import InvalidArgument, ModelNotFound, TooLarge
@@ -45,22 +51,34 @@ _SOURCES = {
     QuantileSource.CLAMPED: pb.QUANTILE_SOURCE_CLAMPED,
     QuantileSource.EXTRAPOLATED: pb.QUANTILE_SOURCE_EXTRAPOLATED,
 }
+_SHORT_HISTORY = "too few increments for the horizon; the longest usable step was scaled"
+_BEYOND = "later steps continue the scale of the last step that the model gives itself"
+_CLAMPED = "levels beyond the model's own were set to its outermost"
 _ADJUSTMENTS = tuple(_WARNING_OF_ADJUSTMENT[kind] for kind in Adjustment)
+
+
+_BANDS = tuple(BandKind)
+_ANY_VERSION = pb.ModelSpec()
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A checked request."""
+    """A checked request.
 
-    query: Query
-    series: Series
+    Attributes:
+        ask: what the policy decides on.
+        freq: cadence as text.
+        given: prices in the request.
+        covariates: series that came along.
+    """
+
+    ask: Ask
     freq: str
-    card: ModelCard
-    truncated: int
+    given: int
     covariates: int
 
 
-def decode(request: pb.ForecastRequest, default_model: str) -> Question:
+def decode(request: pb.ForecastRequest, router: Router, caller: str = "") -> Question:
     """The checked question in a request whose contract rules hold.
 
     Raises:
@@ -68,49 +86,62 @@ def decode(request: pb.ForecastRequest, default_model: str) -> Question:
             levels out of order, times or covariates of the wrong length.
         ModelNotFound: no such model.
     """
-    card = _model(request.model, default_model)
-    freq = request.freq or DEFAULT_FREQ
     horizon = request.horizon_steps or DEFAULT_HORIZON
+    tte = _tte_seconds(request) if request.HasField("time_to_event") else None
+    segment = segment_of(request.liquidity_bucket, tte_bucket(tte), request.category)
+    route = router.choose(request.model.name, segment, horizon)
+    card = find_model(router.models, route.model, request.model)
+    freq = request.freq or DEFAULT_FREQ
     levels = tuple(request.quantiles) or DEFAULT_LEVELS
     for i in range(1, len(levels)):
         if levels[i] <= levels[i - 1]:
             raise InvalidArgument.of(f"quantiles[{i}]", "levels must be strictly increasing")
-    count = len(request.values)
-    values = np.fromiter(request.values, dtype=np.float64, count=count)
-    try:
-        series = series_of(values, freq, context_steps=card.max_context)
-        if request.value_times:
-            steps = card.max_context
-            grid = on_grid(
-                values, _times(request, count), freq_seconds=series.freq_seconds, steps=steps
-            )
-            series = series_of(np.append(np.nan, grid), freq, context_steps=steps)
-    except InvalidFieldError as error:
-        raise InvalidArgument.of(error.field, error.reason) from error
-    _check_covariates(request, count, horizon)
+    series = _series(request, freq, card.max_context)
+    if tte is not None:
+        series = dataclasses.replace(series, steps_to_event=tte / series.freq_seconds)
+    _check_covariates(request, len(request.values), horizon)
+    transform = _transform(request.transform) if request.HasField("transform") else LOGIT
+    query = Query(card.name, horizon, levels, transform, series.freq_seconds, route.limits)
+    band = _BANDS[request.band]
     return Question(
-        query=Query(
-            card.name,
-            horizon,
-            levels,
-            _transform(request.transform) if request.HasField("transform") else LOGIT,
-        ),
-        series=series,
-        freq=freq,
-        card=card,
-        truncated=max(0, count - card.max_context),
-        covariates=len(request.past_covariates) + len(request.future_covariates),
+        Ask(request.market_id, card, query, series, segment, route.name, band, caller),
+        freq,
+        len(request.values),
+        len(request.past_covariates) + len(request.future_covariates),
     )
 
 
-def check_totals(request: pb.BatchForecastRequest) -> None:
-    """Refuses a batch above the product's limits before anything is allocated for it.
+def _series(request: pb.ForecastRequest, freq: str, context_steps: int) -> Series:
+    """The prices of a request, at most ``context_steps`` of them."""
+    count = len(request.values)
+    values = np.fromiter(request.values, dtype=np.float64, count=count)
+    try:
+        series = series_of(values, freq, context_steps=context_steps)
+        if request.value_times:
+            seconds, steps = series.freq_seconds, context_steps
+            grid = on_grid(values, _times(request, count), freq_seconds=seconds, steps=steps)
+            series = series_of(np.append(np.nan, grid), freq, context_steps=steps)
+    except InvalidFieldError as error:
+        raise InvalidArgument.of(error.field, error.reason) from error
+    return series
+
+
+def _tte_seconds(request: pb.ForecastRequest) -> float:
+    """Seconds to the deciding event; 0 when it is over."""
+    time = request.time_to_event
+    return max(0.0, time.seconds + time.nanos / 1e9)
+
+
+def check_totals(items: Iterable[pb.ForecastRequest]) -> None:
+    """Refuses a call above the product's limits before anything is allocated for it.
 
     Raises:
         TooLarge: too many input or answer values in all.
     """
-    given = sum(len(item.values) for item in request.items)
-    wanted = sum(answer_values(item) for item in request.items)
+    given = wanted = 0
+    for item in items:
+        given += len(item.values)
+        wanted += answer_values(item)
     for name, total in (("values", given), ("answer values", wanted)):
         if total > MAX_CALL_VALUES:
             raise TooLarge(
@@ -128,34 +159,76 @@ def answer_values(item: pb.ForecastRequest) -> int:
 
 
 def encode(
-    request: pb.ForecastRequest, question: Question, bands: Bands, seconds: float
+    request: pb.ForecastRequest, question: Question, answer: Answer, seconds: float
 ) -> pb.ForecastResponse:
     """The answer."""
-    query, series = question.query, question.series
+    query, made = question.ask.query, answer.made
     response = pb.ForecastResponse(
         market_id=request.market_id,
         freq=question.freq,
         horizon_steps=query.horizon_steps,
-        meta=pb.ForecastMeta(
-            model_name=query.model,
-            model_version=question.card.version,
-            runtime=question.card.runtime,
-            served_by=bands.served_by,
-            input_length=series.values.size,
-            missing_ratio=1.0 - series.finite_count / series.values.size,
-            transform=_encode_transform(query.transform),
-            cache=pb.CACHE_STATE_MISS,
-            quantile_source=_SOURCES[bands.source],
-            effective_horizon=bands.effective_horizon,
-            warnings=_warnings(question, bands),
-        ),
+        meta=_meta(question, answer),
     )
     if request.HasField("as_of_time"):
         response.as_of_time.CopyFrom(request.as_of_time)
     response.meta.latency.FromNanoseconds(int(seconds * 1e9))
-    for level, path in zip(query.levels, bands.quantiles.T.tolist(), strict=True):
+    for level, path in zip(query.levels, made.bands.quantiles.T.tolist(), strict=True):
         response.quantile_paths.add(level=level, values=path)
     return response
+
+
+def _meta(question: Question, answer: Answer) -> pb.ForecastMeta:
+    ask, made, series = question.ask, answer.made, answer.series
+    bands, card = made.bands, made.card
+    missing = 0.0 if series.missing_ratio == 0.0 else 1.0 - series.finite_count / series.values.size
+    meta = pb.ForecastMeta(
+        model_name=card.name,
+        model_version=card.version,
+        runtime=card.runtime,
+        served_by=bands.served_by,
+        input_length=series.values.size,
+        missing_ratio=missing,
+        transform=_encode_transform(ask.query.transform),
+        cache=int(answer.cache),  # type: ignore[arg-type]
+        route=ask.route,
+        segment=ask.segment.key,
+        quantile_source=_SOURCES[bands.source],
+        effective_horizon=bands.effective_horizon,
+        warnings=_warnings(question, answer),
+    )
+    if made.reason is not FallbackReason.NONE:
+        meta.fallback_used = True
+        meta.fallback_reason = int(made.reason)  # type: ignore[assignment]
+    if answer.breaker is not None and answer.degradation is not None:
+        meta.breaker_state = int(answer.breaker)  # type: ignore[assignment]
+        meta.degradation_state = int(answer.degradation)  # type: ignore[assignment]
+    return meta
+
+
+def encode_statistics(statistics: ModelStatistics) -> pb.ModelStatistics:
+    """What a model has done, as callers see it."""
+    return pb.ModelStatistics(
+        requests=statistics.requests,
+        failures=statistics.failures,
+        batch_sizes=_histogram(statistics.batch_sizes.bars()),
+        latencies_ms=_histogram(statistics.latencies_ms.bars()),
+    )
+
+
+def _histogram(bars: list[Bar]) -> list[pb.HistogramBucket]:
+    return [pb.HistogramBucket(upper_bound=bar.upper_bound, count=bar.count) for bar in bars]
+
+
+def compared(request: pb.CompareForecastsRequest) -> list[pb.ForecastRequest]:
+    """The request of a comparison, once for each model."""
+    items = []
+    for spec in request.models:
+        item = pb.ForecastRequest()
+        item.CopyFrom(request.request)
+        item.market_id = request.market_id
+        item.model.CopyFrom(spec)
+        items.append(item)
+    return items
 
 
 def encode_model(card: ModelCard, default_model: str) -> pb.Model:
@@ -172,9 +245,16 @@ def encode_model(card: ModelCard, default_model: str) -> pb.Model:
     )
 
 
-def _model(spec: pb.ModelSpec, default_model: str) -> ModelCard:
-    name = spec.name or default_model
-    card = CATALOG.get(name)
+def find_model(
+    models: Mapping[str, ModelCard], name: str, spec: pb.ModelSpec = _ANY_VERSION
+) -> ModelCard:
+    """The model ``name`` in the version and with the parameters of ``spec``.
+
+    Raises:
+        ModelNotFound: there is none.
+        InvalidArgument: it takes no parameters.
+    """
+    card = models.get(name)
     if card is None or spec.version not in ("", card.version):
         wanted = f"{name} version {spec.version}" if spec.version else name
         raise ModelNotFound(
@@ -226,37 +306,30 @@ def _check_covariates(request: pb.ForecastRequest, count: int, horizon: int) -> 
                 )
 
 
-def _warnings(question: Question, bands: Bands) -> list[pb.ForecastWarning]:
+def _warnings(question: Question, answer: Answer) -> list[pb.ForecastWarning]:
+    bands, card = answer.made.bands, answer.made.card
     found: list[tuple[pb.WarningCode, int, str]] = []
     if bands.flags & BaselineFlag.SHORT_HISTORY:
-        found.append(
-            (
-                pb.WARNING_CODE_SHORT_HISTORY,
-                1,
-                "too few increments for the horizon; the longest usable step was scaled",
-            )
+        found.append((pb.WARNING_CODE_SHORT_HISTORY, 1, _SHORT_HISTORY))
+    beyond = question.ask.query.horizon_steps - bands.effective_horizon
+    if beyond > 0:
+        found.append((pb.WARNING_CODE_HORIZON_BEYOND_MODEL, beyond, _BEYOND))
+    if bands.source is QuantileSource.CLAMPED:
+        found.append((pb.WARNING_CODE_LEVEL_CLAMPED, 1, _CLAMPED))
+    adjusted = bands.adjusted.tolist()
+    if any(adjusted):
+        found.extend(
+            (code, moved, message)
+            for (code, message), moved in zip(_ADJUSTMENTS, adjusted, strict=True)
+            if moved
         )
-    found.extend(
-        (code, moved, message)
-        for (code, message), moved in zip(_ADJUSTMENTS, bands.adjusted.tolist(), strict=True)
-        if moved
-    )
-    if question.truncated:
-        found.append(
-            (
-                pb.WARNING_CODE_CONTEXT_TRUNCATED,
-                question.truncated,
-                f"the model sees the last {question.card.max_context} values",
-            )
-        )
+    truncated = question.given - card.max_context
+    if truncated > 0:
+        seen = f"the model sees the last {card.max_context} values"
+        found.append((pb.WARNING_CODE_CONTEXT_TRUNCATED, truncated, seen))
     if question.covariates:
-        found.append(
-            (
-                pb.WARNING_CODE_COVARIATES_IGNORED,
-                question.covariates,
-                f"the model {question.card.name} uses no covariates",
-            )
-        )
+        unused = f"the model {card.name} uses no covariates"
+        found.append((pb.WARNING_CODE_COVARIATES_IGNORED, question.covariates, unused))
     return [
         pb.ForecastWarning(code=code, count=count, message=message)
         for code, count, message in found

@@ -72,6 +72,11 @@ class Call:
     clock: Callable[[], float] = field(default=lambda: 0.0, repr=False)
     trailers: list[tuple[str, str | bytes]] = field(default_factory=list)
 
+    @property
+    def caller(self) -> str:
+        """Name of who calls; "" before that is known."""
+        return self.identity.name if self.identity else ""
+
     def time_remaining(self) -> float:
         """Seconds until the call must be answered; never more than the method allows."""
         return self.deadline_at - self.clock()

@@ -52,7 +52,7 @@ async def _join(settings: ForecastSettings, forecaster: Forecaster) -> None:
         _LOG.info("Ray at %s is not there yet: %s", settings.ray_address, error)
         await asyncio.to_thread(_detach)
         return
-    forecaster.connect(found[Family.BASELINE])
+    forecaster.connect(found)
     _LOG.info("forecasting on Ray at %s: %s", settings.ray_address, ", ".join(found))
 
 

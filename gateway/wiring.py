@@ -19,7 +19,9 @@ from opentelemetry import trace
 from calibration_service.market_service import MarketService
 from calibration_service.publication import Publication
 from calibration_service.scoreboard_service import ScoreboardService
+from forecast_service.models.catalog import served
 from forecast_service.policy.forecaster import Forecaster
+from forecast_service.policy.routing import Router
 from forecast_service.service import ForecastService
 from gateway.contract import read_methods
 from gateway.gcra import Limiter
@@ -92,9 +94,9 @@ def build(settings: Settings, clock: Callable[[], float] = time.monotonic) -> Pa
     ring.replace(keys.rows())
     forecaster = Forecaster(settings.forecast, clock)
     publication = Publication(Lake(settings.flows.lake))
-    forecasts = ForecastService(
-        forecaster, broken_rules, default_model=settings.forecast.default_model, clock=clock
-    )
+    models = served(settings.forecast)
+    router = Router(settings.forecast.policy, settings.forecast.default_model, models)
+    forecasts = ForecastService(forecaster, broken_rules, router, clock=clock)
     gateway = Gateway(
         settings.gateway,
         _pipeline(settings, ring, clock),

@@ -1,1 +1,1 @@
-"""The policy: which model answers a request, what stands in when it cannot, and what is remembered."""
+"""The policy: which model answers, what stands in when it cannot, what is remembered."""

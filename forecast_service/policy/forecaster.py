@@ -1,111 +1,218 @@
-"""The one who decides where a forecast is made.
+"""The one who decides who makes a forecast.
 
-Ray first, while it is there; the same baselines in this process when it is away, slow or wrong.
-``forecast.in_process`` bends that rule. Every answer says who made it.
+A baseline that is asked for is computed at once. Any other model is asked through the cache, the
+gates and the lane of its family; where it gives no answer, the last one of the same market stands
+in, and else a baseline. Every answer says who made it and why.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 
-from forecast_service.batch import Bands, InvalidAnswerError, Query
-from forecast_service.pool import Backend, InProcess, Pool
+import numpy as np
+
+from forecast_service.models.catalog import CATALOG
+from forecast_service.policy.baselines import Baselines, Failures
+from forecast_service.policy.cache import ForecastCache, input_key
+from forecast_service.policy.deadline import Deadline
+from forecast_service.policy.decision import (
+    Answer,
+    Ask,
+    CacheState,
+    FallbackReason,
+    Made,
+    ModelFailed,
+)
+from forecast_service.policy.flights import Flights
+from forecast_service.policy.gates import closed_gate
+from forecast_service.policy.lane import Lane
+from forecast_service.policy.statistics import Statistics
+from forecast_service.pool import Backend, CallReport, InProcess, Pool
 from forecast_service.series import Series
 from forecast_service.settings import ForecastSettings
 from forecast_service.settings import InProcess as Where
-from marketcal.errors import MarketcalError, NotReady, OutOfTime
 
-_LOG = logging.getLogger("forecast_service")
-
-LOCAL_RESERVE = 0.05
-"""Seconds of every budget that are kept for a baseline in this process."""
-HASTE = 0.25
-"""A shorter wait for Ray says nothing about Ray when it ends without an answer."""
-AWAY_SECONDS = 5.0
-"""How long Ray is left alone after it failed."""
+BASELINE = "baseline"
+"""The family that needs no backend."""
 
 
 class Forecaster:
-    """Forecasts series through the pools.
+    """Answers checked requests.
 
-    ``remote`` is set and unset by the process that watches Ray; None means that Ray is away.
+    Args:
+        settings: of the forecast service.
+        clock: monotonic seconds.
+        local: backends in this process by model family; the baselines are always there.
+
+    Attributes:
+        statistics: what each model has done.
     """
 
-    def __init__(self, settings: ForecastSettings, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: ForecastSettings,
+        clock: Callable[[], float],
+        local: Mapping[str, Backend] | None = None,
+    ) -> None:
         self._settings = settings
         self._clock = clock
-        self._local = self._pool(InProcess())
-        self._remote: Pool | None = None
-        self._away_until = 0.0
-        self.failures = 0
-        """Calls to Ray that failed since one succeeded."""
+        self.statistics = Statistics()
+        backends = {BASELINE: InProcess()} | dict(local or {})
+        self._ray = Failures(clock)
+        baseline_pool = self._pool(backends[BASELINE], self._note)
+        self._baselines = Baselines(settings, clock, baseline_pool, self._ray)
+        self._local = self._lanes(backends)
+        self._remote: dict[str, Lane] = {}
+        self._connected = False
+        self._cache = ForecastCache(settings.policy, clock)
+        self._flights = Flights(clock)
 
-    def connect(self, backend: Backend | None) -> None:
-        """Says through which backend Ray answers; None when it is away."""
-        self._remote = None if backend is None else self._pool(backend)
-        self._away_until = 0.0
-        self.failures = 0
+    def connect(self, backends: Mapping[str, Backend] | None) -> None:
+        """Says through which backend each model family answers; None when Ray is away."""
+        given = backends or {}
+        self._connected = backends is not None
+        self._remote = self._lanes(given)
+        baseline = given.get(BASELINE)
+        pool = None if baseline is None else self._pool(baseline, self._note)
+        self._baselines.connect(pool)
+        self._ray.clear()
 
     @property
     def connected(self) -> bool:
         """Whether Ray is there."""
-        return self._remote is not None
+        return self._connected
 
-    async def forecast(self, query: Query, series: Series, budget: float) -> Bands:
-        """The bands of one series within ``budget`` seconds.
+    @property
+    def failures(self) -> int:
+        """Failures of Ray, each with its pause, since it last answered."""
+        return self._ray.count
+
+    async def forecast(self, ask: Ask, budget: float) -> Answer:
+        """The answer to a request within ``budget`` seconds.
 
         Raises:
             Overloaded: queues are full.
             NotReady: Ray is away and may not be replaced.
             OutOfTime: the budget is spent.
         """
-        remote = self._chosen()
-        wait = min(budget - LOCAL_RESERVE, self._settings.ray_seconds)
-        if remote is not None and wait > 0:
-            try:
-                bands = await remote.submit(query, series, wait)
-                self.failures = 0
-                return bands
-            except MarketcalError:
-                raise
-            except TimeoutError:
-                if wait >= min(HASTE, self._settings.ray_seconds):
-                    self._leave_alone("timed out")
-            except InvalidAnswerError as error:
-                self._leave_alone(str(error))
-            except Exception as error:  # noqa: BLE001 - Ray raises what user code or its actors raise
-                self._leave_alone(repr(error))
-            if self._settings.in_process is Where.NEVER:
-                raise NotReady("the forecast deployment does not answer", retry_after=AWAY_SECONDS)
-        try:
-            return await self._local.submit(query, series, max(budget, LOCAL_RESERVE))
-        except TimeoutError:
-            raise OutOfTime("no forecast within the deadline") from None
+        if ask.card.family != BASELINE:
+            return await self._by_model(ask, Deadline(self._clock() + budget))
+        if self._settings.policy.cache_baselines:
+            return await self._by_remembered_baseline(ask, budget)
+        bands = await self._baselines.forecast(ask.query, ask.series, budget)
+        return Answer(Made(bands, ask.card), ask.series)
 
-    def _chosen(self) -> Pool | None:
+    async def _by_remembered_baseline(self, ask: Ask, budget: float) -> Answer:
+        key = input_key(ask)
+        known = self._cache.fresh(key)
+        if known is not None:
+            return Answer(known, ask.series, CacheState.HIT)
+        bands = await self._baselines.forecast(ask.query, ask.series, budget)
+        made = self._cache.put(key, ask, Made(bands, ask.card))
+        return Answer(made, ask.series, CacheState.MISS)
+
+    async def _by_model(self, ask: Ask, deadline: Deadline) -> Answer:
+        lane = self._lane(ask.card.family)
+        key = input_key(ask)
+        known = self._cache.fresh(key)
+        if known is not None:
+            return self._answer(ask, lane, known, CacheState.HIT)
+        gate = closed_gate(self._settings.policy, ask)
+        if gate is not FallbackReason.NONE:
+            made = await self._by_baseline(ask, gate, deadline)
+            return self._answer(ask, lane, made, CacheState.MISS)
+        try:
+            made = await self._asked_model(ask, lane, key, deadline)
+        except ModelFailed as failed:
+            earlier = self._cache.stale(ask)
+            if earlier is not None:
+                return self._answer(ask, lane, earlier, CacheState.STALE)
+            made = await self._by_baseline(ask, failed.reason, deadline)
+            made = self._cache.put(key, ask, made)
+        return self._answer(ask, lane, made, CacheState.MISS)
+
+    async def _asked_model(
+        self, ask: Ask, lane: Lane | None, key: bytes, deadline: Deadline
+    ) -> Made:
+        if lane is None:
+            raise ModelFailed(FallbackReason.BACKEND_UNAVAILABLE)
+        seconds = lane.seconds(deadline)
+        if seconds <= 0:
+            raise ModelFailed(FallbackReason.DEADLINE)
+        bands = await self._flights.join(key, seconds, lambda: lane.forecast(ask, deadline))
+        # A correction of the finished bands by segment belongs here, before they are remembered.
+        return self._cache.put(key, ask, Made(bands, ask.card))
+
+    async def _by_baseline(self, ask: Ask, why: FallbackReason, deadline: Deadline) -> Made:
+        card = CATALOG[self._settings.policy.fallback_model]
+        query = dataclasses.replace(ask.query, model=card.name)
+        series = shortened(ask.series, card.max_context)
+        budget = deadline.for_baseline(self._clock())
+        return Made(await self._baselines.stand_in(query, series, budget), card, why)
+
+    def _answer(self, ask: Ask, lane: Lane | None, made: Made, cache: CacheState) -> Answer:
+        seen = ask.series if made.card is ask.card else shortened(ask.series, made.card.max_context)
+        if lane is None:
+            return Answer(made, seen, cache)
+        return Answer(made, seen, cache, lane.breaker, lane.degradation)
+
+    def _lane(self, family: str) -> Lane | None:
         where = self._settings.in_process
         if where is Where.ALWAYS:
-            return None
-        if self._remote is not None and self._clock() >= self._away_until:
-            return self._remote
-        if where is Where.NEVER:
-            raise NotReady("Ray is away", retry_after=AWAY_SECONDS)
-        return None
+            return self._local.get(family)
+        remote = self._remote.get(family)
+        return remote if remote is not None or where is Where.NEVER else self._local.get(family)
 
-    def _leave_alone(self, why: str) -> None:
-        now = self._clock()
-        if now < self._away_until:
-            return  # others of the same batch have said so already
-        self._away_until = now + AWAY_SECONDS
-        self.failures += 1
-        _LOG.warning("forecasting in process for %g s: Ray %s", AWAY_SECONDS, why)
+    def _lanes(self, backends: Mapping[str, Backend]) -> dict[str, Lane]:
+        return {
+            family: self._lane_of(backend)
+            for family, backend in backends.items()
+            if family != BASELINE
+        }
 
-    def _pool(self, backend: Backend) -> Pool:
+    def _lane_of(self, backend: Backend) -> Lane:
+        def pool_of(watch: Callable[[CallReport], None]) -> Pool:
+            def look(call: CallReport) -> None:
+                self._note(call)
+                watch(call)
+
+            return self._pool(backend, look)
+
+        on_ray = backend.served_by.startswith("ray:")
+        told = self._ray.ended if on_ray else _nobody
+        return Lane(self._settings.policy, self._clock, pool_of, told)
+
+    def _pool(self, backend: Backend, watch: Callable[[CallReport], None]) -> Pool:
         return Pool(
             backend,
             self._clock,
             max_batch=self._settings.max_batch,
             max_queue=self._settings.max_queue,
             parallel_batches=self._settings.parallel_batches,
+            watch=watch,
         )
+
+    def _note(self, call: CallReport) -> None:
+        for part in call.parts:
+            self.statistics.record(
+                part.model, series=part.series, failures=part.failures, seconds=call.seconds
+            )
+
+
+def shortened(series: Series, steps: int) -> Series:
+    """The end of a series, from its first price on; the whole where the end holds no price.
+
+    Args:
+        series: any.
+        steps: longest result, ≥ 1.
+    """
+    if series.values.size <= steps:
+        return series
+    kept = series.values[-steps:]
+    finite = np.flatnonzero(np.isfinite(kept))
+    return dataclasses.replace(series, values=kept[finite[0] :]) if finite.size else series
+
+
+def _nobody(failed: bool) -> None:
+    """Takes no note of a call to a backend that is not Ray's."""

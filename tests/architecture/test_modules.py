@@ -34,7 +34,7 @@ CATCHES_EVERYTHING = {
     "gateway/ray_link.py": "whatever Ray raises means that it is not there yet",
     "gateway/cli/": "a command says what failed and exits",
     "gateway/supervisor/": "a process that failed is restarted, whatever it was",
-    "forecast_service/forecaster.py": "Ray raises what user code or its actors raise",
+    "forecast_service/policy/attempt.py": "a backend raises what its runtime or its peer raises",
     "forecast_service/pool.py": "each caller gets the error of its batch; the pool goes on",
     "forecast_service/replica.py": "one batch's error does not fail the others of its call",
     "flows/runs.py": "a run is recorded as failed, and the error goes on",

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from google.rpc import code_pb2
 
+from forecast_service.models.catalog import CATALOG
 from forecast_service.policy.forecaster import Forecaster
+from forecast_service.policy.routing import Router
 from forecast_service.service import ForecastService
 from forecast_service.settings import ForecastSettings
 from marketcal.errors import InvalidArgument, InvalidPageToken
@@ -22,6 +24,7 @@ class Call:
     """A call with time left."""
 
     request_id: str = "id-1"
+    caller: str = "key-1"
 
     def time_remaining(self) -> float:
         return 5.0
@@ -33,10 +36,10 @@ def no_nameless(item: Any) -> InvalidArgument | None:
 
 @pytest.fixture
 async def service() -> ForecastService:
-    return ForecastService(
-        Forecaster(ForecastSettings(), time.monotonic), no_nameless, default_model="ewma",
-        clock=time.monotonic,
-    )  # fmt: skip
+    settings = ForecastSettings()
+    forecaster = Forecaster(settings, time.monotonic)
+    router = Router(settings.policy, "ewma", CATALOG)
+    return ForecastService(forecaster, no_nameless, router, clock=time.monotonic)
 
 
 def item(**fields: Any) -> pb.ForecastRequest:

@@ -13,45 +13,51 @@ from hypothesis import strategies as st
 from forecast_service import wire
 from forecast_service.batch import Bands
 from forecast_service.models.catalog import CATALOG
+from forecast_service.policy.decision import Answer, CacheState, Made
+from forecast_service.policy.routing import Router
+from forecast_service.policy.settings import PolicySettings
 from forecast_service.transform import Space
 from marketcal.errors import InvalidArgument, ModelNotFound, TooLarge
 from marketcal.v1 import forecast_pb2 as pb
+
+ROUTER = Router(PolicySettings(), "ewma", CATALOG)
 
 
 def request(**fields: Any) -> pb.ForecastRequest:
     return pb.ForecastRequest(**({"market_id": "m", "values": [0.4, 0.5, 0.6]} | fields))
 
 
-def bands_for(question: wire.Question, **fields: Any) -> Bands:
-    shape = (question.query.horizon_steps, len(question.query.levels))
+def answer_to(question: wire.Question, **fields: Any) -> Answer:
+    shape = (question.ask.query.horizon_steps, len(question.ask.query.levels))
     given_fields: dict[str, Any] = {
         "quantiles": np.linspace(0.1, 0.9, shape[0] * shape[1]).reshape(shape),
         "flags": 0, "adjusted": np.zeros(4, dtype=np.int64), "effective_horizon": shape[0],
         "served_by": "test",
     }  # fmt: skip
-    return Bands(**(given_fields | fields))
+    bands = Bands(**(given_fields | fields))
+    return Answer(Made(bands, question.ask.card), question.ask.series, CacheState.MISS)
 
 
 def test_unset_fields_have_the_defaults_of_the_contract() -> None:
-    question = wire.decode(request(), "ewma")
+    question = wire.decode(request(), ROUTER)
 
-    assert question.query.model == "ewma"
-    assert question.query.horizon_steps == 12
-    assert question.query.levels == (0.1, 0.5, 0.9)
-    assert (question.query.transform.space, question.query.transform.eps) == (Space.LOGIT, 1e-6)
+    assert question.ask.query.model == "ewma"
+    assert question.ask.query.horizon_steps == 12
+    assert question.ask.query.levels == (0.1, 0.5, 0.9)
+    assert (question.ask.query.transform.space, question.ask.query.transform.eps) == (Space.LOGIT, 1e-6)
     assert question.freq == "5m"
 
 
 @given(name=st.sampled_from(sorted(CATALOG)), horizon=st.integers(1, 2_016))
 def test_paths_come_level_by_level(name: str, horizon: int) -> None:
     asked = request(model=pb.ModelSpec(name=name), horizon_steps=horizon, quantiles=[0.2, 0.8])
-    question = wire.decode(asked, "ewma")
-    bands = bands_for(question)
+    question = wire.decode(asked, ROUTER)
+    given = answer_to(question)
 
-    answer = wire.encode(asked, question, bands, 0.25)
+    answer = wire.encode(asked, question, given, 0.25)
 
     paths = np.array([path.values for path in answer.quantile_paths])
-    np.testing.assert_array_equal(paths, bands.quantiles.T)
+    np.testing.assert_array_equal(paths, given.made.bands.quantiles.T)
     assert [path.level for path in answer.quantile_paths] == [0.2, 0.8]
     assert (answer.meta.model_name, answer.meta.served_by) == (name, "test")
     assert answer.meta.latency.ToMilliseconds() == 250
@@ -59,18 +65,18 @@ def test_paths_come_level_by_level(name: str, horizon: int) -> None:
 
 def test_leading_gaps_are_dropped_and_others_counted() -> None:
     asked = request(values=[math.nan, math.nan, 0.5, math.nan, 0.5, 0.5])
-    question = wire.decode(asked, "ewma")
+    question = wire.decode(asked, ROUTER)
 
-    meta = wire.encode(asked, question, bands_for(question), 0.0).meta
+    meta = wire.encode(asked, question, answer_to(question), 0.0).meta
 
     assert (meta.input_length, meta.missing_ratio) == (4, 0.25)
 
 
 def test_every_adjustment_has_its_own_warning() -> None:
-    question = wire.decode(request(), "ewma")
-    bands = bands_for(question, adjusted=np.array([4, 3, 2, 1]), flags=1)
+    question = wire.decode(request(), ROUTER)
+    given = answer_to(question, adjusted=np.array([4, 3, 2, 1]), flags=1)
 
-    found = wire.encode(request(), question, bands, 0.0).meta.warnings
+    found = wire.encode(request(), question, given, 0.0).meta.warnings
 
     assert {w.code: w.count for w in found} == {
         pb.WARNING_CODE_CLIPPED: 4,
@@ -88,16 +94,16 @@ def test_every_adjustment_has_its_own_warning() -> None:
 def test_a_clip_that_rounding_would_lose_is_refused(eps: float, good: bool) -> None:
     asked = request(transform=pb.Transform(eps=eps))
     if good:
-        assert wire.decode(asked, "ewma").query.transform.eps == (eps or 1e-6)
+        assert wire.decode(asked, ROUTER).ask.query.transform.eps == (eps or 1e-6)
         return
     with pytest.raises(InvalidArgument) as caught:
-        wire.decode(asked, "ewma")
+        wire.decode(asked, ROUTER)
     assert caught.value.violations[0].field == "transform.eps"
 
 
 def test_the_name_of_an_unknown_model_is_short_in_the_message_and_whole_in_the_details() -> None:
     with pytest.raises(ModelNotFound) as caught:
-        wire.decode(request(model=pb.ModelSpec(name="x" * 64, version="7")), "ewma")
+        wire.decode(request(model=pb.ModelSpec(name="x" * 64, version="7")), ROUTER)
     assert caught.value.resource == ("marketcal.v1.Model", "x" * 64)
     assert len(caught.value.message) < 250
 
@@ -106,10 +112,10 @@ def test_the_name_of_an_unknown_model_is_short_in_the_message_and_whole_in_the_d
 def test_the_totals_of_a_batch_are_bounded_exactly(count: int) -> None:
     batch = pb.BatchForecastRequest(items=[request(values=[0.5] * 10_000)] * count)
     if count <= 40:
-        wire.check_totals(batch)
+        wire.check_totals(batch.items)
         return
     with pytest.raises(TooLarge) as caught:
-        wire.check_totals(batch)
+        wire.check_totals(batch.items)
     assert caught.value.metadata == {"limit": "values", "maximum": "400000"}
 
 

@@ -1,4 +1,4 @@
-"""Where a forecast is made: Ray first, this process when Ray is away, slow or wrong."""
+"""Where a baseline is computed: Ray first, this process when Ray is away, slow or wrong."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ import pytest
 
 from forecast_service.batch import Batch, BatchAnswer, Query
 from forecast_service.models.baselines import answer
-from forecast_service.policy.forecaster import AWAY_SECONDS, Forecaster
+from forecast_service.models.catalog import CATALOG
+from forecast_service.policy.baselines import AWAY_SECONDS
+from forecast_service.policy.decision import Ask
+from forecast_service.policy.forecaster import Forecaster
 from forecast_service.series import series_of
 from forecast_service.settings import ForecastSettings
 from forecast_service.transform import LOGIT
 from marketcal.errors import NotReady, OutOfTime
 
 QUERY = Query("last_value", 3, (0.1, 0.5, 0.9), LOGIT)
-SERIES = series_of([0.5] * 8, "5m")
+ASK = Ask("m", CATALOG["last_value"], QUERY, series_of([0.5] * 8, "5m"))
 
 
 class Clock:
@@ -58,12 +61,12 @@ class Ray:
 
 def forecaster(clock: Clock, backend: Ray | None, **settings: Any) -> Forecaster:
     made = Forecaster(ForecastSettings(**settings), clock)
-    made.connect(backend)
+    made.connect(None if backend is None else {"baseline": backend})
     return made
 
 
 async def served_by(made: Forecaster, budget: float = 5.0) -> str:
-    return (await made.forecast(QUERY, SERIES, budget)).served_by
+    return (await made.forecast(ASK, budget)).made.bands.served_by
 
 
 async def test_ray_answers_while_it_is_there() -> None:
@@ -74,7 +77,7 @@ async def test_this_process_answers_while_ray_is_away() -> None:
     made = forecaster(Clock(), None)
     assert await served_by(made) == "in-process"
     assert not made.connected
-    made.connect(Ray())
+    made.connect({"baseline": Ray()})
     assert made.connected
     assert await served_by(made) == "ray:test"
 
@@ -107,7 +110,7 @@ async def test_ray_that_is_joined_again_answers_at_once() -> None:
     assert await served_by(made, budget=0.4) == "in-process"
     assert made.failures == 1
 
-    made.connect(Ray())
+    made.connect({"baseline": Ray()})
 
     assert await served_by(made) == "ray:test"
     assert made.failures == 0
@@ -163,6 +166,6 @@ async def test_a_fault_of_this_process_is_not_hidden() -> None:
     made = forecaster(Clock(), None)
 
     with pytest.raises(Exception, match="no such model") as caught:
-        await made.forecast(unknown, SERIES, 5.0)
+        await made.forecast(ASK._replace(query=unknown), 5.0)
 
     assert not isinstance(caught.value, OutOfTime)

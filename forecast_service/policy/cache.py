@@ -1,0 +1,132 @@
+"""Remembered forecasts: for the same input a while, for the same market when its model fails.
+
+A forecast is found by the digest of everything that it rests on, prices included, and then it is a
+HIT. When a model fails it is found by caller, market and query alone, with earlier prices, and then
+it is STALE; the caller is part of that key because those prices were the caller's word. Both ways
+lead to one entry, and entries leave in the order of their last use when their bytes pass the bound.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from forecast_service.batch import Query
+from forecast_service.policy.decision import Ask, FallbackReason, Made
+from forecast_service.policy.settings import PolicySettings
+
+ENTRY_BYTES = 1_500
+"""What an entry holds besides its numbers: keys, names, records, places in two tables."""
+
+StaleKey = tuple[str, str, Query]
+
+
+def input_key(ask: Ask) -> bytes:
+    """Digest of everything that a forecast rests on; [16] bytes.
+
+    The market is no part of it: equal prices asked equally have equal forecasts.
+    """
+    query, series = ask.query, ask.series
+    text = repr((
+        query.model, ask.card.version, query.horizon_steps, query.levels,
+        query.transform.space.value, query.transform.eps, query.freq_seconds,
+        query.limits.minimum, query.limits.maximum, series.steps_to_event, int(ask.band),
+        ask.segment.key,
+    ))  # fmt: skip
+    digest = hashlib.blake2b(text.encode(), digest_size=16)
+    digest.update(series.values.tobytes())
+    return digest.digest()
+
+
+def stale_key(ask: Ask) -> StaleKey:
+    """What an earlier forecast must share with a request to stand in for its answer."""
+    return ask.caller, ask.market_id, ask.query
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """A remembered forecast; ``stale_key`` is None for one that never stands in."""
+
+    made: Made
+    fresh_until: float
+    stale_until: float
+    size: int
+    stale_key: StaleKey | None
+
+
+class ForecastCache:
+    """Forecasts by their input and by their market, least recently used first to go."""
+
+    def __init__(self, settings: PolicySettings, clock: Callable[[], float]) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
+        self._latest: dict[StaleKey, bytes] = {}
+        self.size = 0
+        """Bytes of all entries."""
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def fresh(self, key: bytes) -> Made | None:
+        """The forecast for exactly this input, while it is fresh."""
+        entry = self._entries.get(key)
+        if entry is None or entry.fresh_until <= self._clock():
+            return None
+        self._entries.move_to_end(key)
+        return entry.made
+
+    def stale(self, ask: Ask) -> Made | None:
+        """The last forecast of the asked model for the market, while it may still stand in."""
+        key = self._latest.get(stale_key(ask))
+        entry = self._entries.get(key) if key is not None else None
+        if entry is None or entry.stale_until <= self._clock():
+            return None
+        return entry.made
+
+    def put(self, key: bytes, ask: Ask, made: Made) -> Made:
+        """Remembers a forecast; returns it with numbers that nobody can change any more.
+
+        A forecast by a stand-in is remembered shortly, and never as an earlier answer of the
+        model that it stood in for.
+        """
+        now, settings = self._clock(), self._settings
+        kept = _frozen(made)
+        numbers = kept.bands.quantiles.nbytes + kept.bands.adjusted.nbytes
+        size = ENTRY_BYTES + len(ask.market_id) + int(numbers)
+        if size > settings.cache_bytes:
+            return kept
+        self._remove(key)
+        if made.reason is FallbackReason.NONE:
+            fresh, stale = settings.cache_seconds, settings.cache_stale_seconds
+            of_market: StaleKey | None = stale_key(ask)
+        else:
+            fresh = stale = settings.cache_fallback_seconds
+            of_market = None
+        self._entries[key] = _Entry(kept, now + fresh, now + stale, size, of_market)
+        self.size += size
+        if of_market is not None:
+            self._latest[of_market] = key
+        while self.size > settings.cache_bytes:
+            self._remove(next(iter(self._entries)))
+        return kept
+
+    def _remove(self, key: bytes) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is None:
+            return
+        self.size -= entry.size
+        if entry.stale_key is not None and self._latest.get(entry.stale_key) == key:
+            del self._latest[entry.stale_key]
+
+
+def _frozen(made: Made) -> Made:
+    """The same with own, read-only arrays: those of a batch would be kept alive as a whole."""
+    quantiles, adjusted = made.bands.quantiles.copy(), made.bands.adjusted.copy()
+    quantiles.setflags(write=False)
+    adjusted.setflags(write=False)
+    bands = dataclasses.replace(made.bands, quantiles=quantiles, adjusted=adjusted)
+    return made._replace(bands=bands)
