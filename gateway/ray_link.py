@@ -13,7 +13,7 @@ from typing import Any
 
 from forecast_service.models.catalog import Family
 from forecast_service.policy.forecaster import Forecaster
-from forecast_service.serving import RayBackend, backends, prepare_environment
+from forecast_service.serving import RayBackend, backends, families, prepare_environment
 from forecast_service.settings import ForecastSettings, InProcess
 
 _LOG = logging.getLogger("gateway.ray")
@@ -33,6 +33,7 @@ async def keep_connected(
     if not settings.ray_address or settings.in_process is InProcess.ALWAYS:
         return
     prepare_environment(settings.ray_address)
+    wanted, found = len(families(settings)), 0
     while True:
         reachable = await _reachable(settings.ray_address)
         if forecaster.connected and (not reachable or forecaster.failures >= MAX_FAILURES):
@@ -40,20 +41,38 @@ async def keep_connected(
             forecaster.connect(None)
             await asyncio.to_thread(_detach)
         elif not forecaster.connected and reachable:
-            await _join(settings, forecaster)
+            found = await _join(settings, forecaster)
             joined()
+        elif forecaster.connected and found < wanted:
+            found = await _look_again(settings, forecaster, found)
         await asyncio.sleep(RETRY_SECONDS)
 
 
-async def _join(settings: ForecastSettings, forecaster: Forecaster) -> None:
+async def _join(settings: ForecastSettings, forecaster: Forecaster) -> int:
+    """Connects when the baselines are there; returns how many families are."""
     try:
         found = await asyncio.to_thread(_attach, settings)
     except Exception as error:  # noqa: BLE001 - whatever Ray raises means: not there yet
         _LOG.info("Ray at %s is not there yet: %s", settings.ray_address, error)
         await asyncio.to_thread(_detach)
-        return
+        return 0
     forecaster.connect(found)
     _LOG.info("forecasting on Ray at %s: %s", settings.ray_address, ", ".join(found))
+    return len(found)
+
+
+async def _look_again(settings: ForecastSettings, forecaster: Forecaster, known: int) -> int:
+    """Takes up families that have been deployed since; returns how many are there."""
+    try:
+        found = await asyncio.to_thread(backends, settings)
+    except Exception as error:  # noqa: BLE001 - whatever Ray raises means: not there yet
+        _LOG.info("Ray at %s does not say what is deployed: %s", settings.ray_address, error)
+        return known
+    if len(found) <= known:
+        return known
+    forecaster.connect(found)
+    _LOG.info("now on Ray as well: %s", ", ".join(found))
+    return len(found)
 
 
 async def _reachable(address: str) -> bool:

@@ -27,7 +27,7 @@ class WeightsError(ModelError):
     """The weights are missing or are not those that are expected."""
 
 
-class ModelAway(ModelError):
+class ModelAway(ModelError, ConnectionError):
     """The model cannot be reached, or asked to be left alone; later it may answer."""
 
 

@@ -22,6 +22,23 @@ METADATA = {
     "patch": str(PATCH),
 }
 
+_NODES = [
+    helper.make_node("Gather", ["values", "last"], ["price"], axis=1),
+    helper.make_node("Clip", ["price", "low", "high"], ["p"]),
+    helper.make_node("Sub", ["one", "p"], ["q"]),
+    helper.make_node("Div", ["p", "q"], ["odds"]),
+    helper.make_node("Log", ["odds"], ["logit"]),
+    helper.make_node("Reshape", ["logit", "to_row"], ["centre"]),
+    helper.make_node("Sign", ["steps_to_event"], ["sign"]),
+    helper.make_node("Abs", ["sign"], ["moves"]),
+    helper.make_node("Reshape", ["moves", "to_row"], ["scale"]),
+    helper.make_node("Mul", ["patches", "patch"], ["count"]),
+    helper.make_node("Reshape", ["count", "to_list"], ["end"]),
+    helper.make_node("Slice", ["spread", "zero", "end", "zero"], ["asked"]),
+    helper.make_node("Mul", ["scale", "asked"], ["width"]),
+    helper.make_node("Add", ["centre", "width"], ["quantiles"]),
+]
+
 
 def tiny_model(metadata: Mapping[str, str] = METADATA) -> onnx.ModelProto:
     """A random walk of 0.1 log-odds a step from the last column; at the event it stands still."""
@@ -37,25 +54,9 @@ def tiny_model(metadata: Mapping[str, str] = METADATA) -> onnx.ModelProto:
         "to_row": np.array([-1, 1, 1]),
         "to_list": np.array([1]),
     }
-    nodes = [
-        helper.make_node("Gather", ["values", "last"], ["price"], axis=1),
-        helper.make_node("Clip", ["price", "low", "high"], ["p"]),
-        helper.make_node("Sub", ["one", "p"], ["q"]),
-        helper.make_node("Div", ["p", "q"], ["odds"]),
-        helper.make_node("Log", ["odds"], ["logit"]),
-        helper.make_node("Reshape", ["logit", "to_row"], ["centre"]),
-        helper.make_node("Sign", ["steps_to_event"], ["sign"]),
-        helper.make_node("Abs", ["sign"], ["moves"]),
-        helper.make_node("Reshape", ["moves", "to_row"], ["scale"]),
-        helper.make_node("Mul", ["patches", "patch"], ["count"]),
-        helper.make_node("Reshape", ["count", "to_list"], ["end"]),
-        helper.make_node("Slice", ["spread", "zero", "end", "zero"], ["asked"]),
-        helper.make_node("Mul", ["scale", "asked"], ["width"]),
-        helper.make_node("Add", ["centre", "width"], ["quantiles"]),
-    ]
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
-        nodes,
+        _NODES,
         "tiny",
         [
             value("values", TensorProto.FLOAT, ["B", CONTEXT]),
