@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from gateway.settings import Settings
+from gateway.settings import fields, variable_of
 
 TARGET = Path(__file__).parent / "settings.md"
 
@@ -26,13 +26,9 @@ def settings_page() -> str:
         "| environment variable | default | meaning |",
         "|---|---|---|",
     ]
-    for section, info in Settings.model_fields.items():
-        model = info.annotation
-        assert model is not None
-        for field, about in model.model_fields.items():
-            name = f"MARKETCAL_{section}__{field}".upper()
-            default = about.default if about.default not in (None, "") else "(unset)"
-            lines.append(f"| `{name}` | `{default}` | {about.description} |")
+    for path, about in fields():
+        default = about.default if about.default not in (None, "") else "(unset)"
+        lines.append(f"| `{variable_of(path)}` | `{default}` | {about.description} |")
     return "\n".join(lines) + "\n"
 
 

@@ -11,15 +11,17 @@ import ipaddress
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import SettingsConfigDict
 
 from flows.settings import FileAndEnvironment, FlowSettings
 from forecast_service.models.catalog import served
+from forecast_service.policy.routing import Router
 from forecast_service.settings import ForecastSettings
 
 PREFIX = "MARKETCAL_"
@@ -90,7 +92,7 @@ class Settings(FileAndEnvironment):
     def _forecasts_can_be_made(self) -> Self:
         """What the section cannot check by itself: the models are not its to know."""
         forecast = self.forecast
-        served(forecast)
+        Router(forecast.policy, forecast.default_model, served(forecast))
         if forecast.min_replicas > forecast.max_replicas:
             raise ValueError(
                 f"forecast.min_replicas: {forecast.min_replicas} is above "
@@ -138,7 +140,7 @@ def _is_loopback(host: str) -> bool:
 
 def unknown_environment(environment: Mapping[str, str]) -> list[str]:
     """Variables with our prefix that no field reads."""
-    known = {f"{PREFIX}{section}__{field}".upper() for section, field in _fields()}
+    known = {variable_of(path) for path, _ in fields()}
     known |= CLIENT_VARIABLES
     return sorted(
         name
@@ -150,24 +152,22 @@ def unknown_environment(environment: Mapping[str, str]) -> list[str]:
 def describe(settings: Settings) -> list[tuple[str, str, str, str]]:
     """(key, value, source, meaning) of every setting, without the secrets in URLs."""
     in_file = _read_file(Path(FILE))
+    in_environment = {name.upper() for name in os.environ}
     rows = []
-    for section, field in _fields():
-        model = getattr(settings, section)
-        info = type(model).model_fields[field]
-        if f"{PREFIX}{section}__{field}".upper() in {name.upper() for name in os.environ}:
+    for path, info in fields():
+        value: Any = settings
+        written: Any = in_file
+        for name in path:
+            value = getattr(value, name)
+            written = written.get(name, {}) if isinstance(written, dict) else {}
+        if variable_of(path) in in_environment:
             source = "environment"
-        elif field in in_file.get(section, {}):
+        elif written != {}:
             source = FILE
         else:
-            source = "default" if getattr(model, field) == info.default else "command line"
-        rows.append(
-            (
-                f"{section}.{field}",
-                without_secrets(str(getattr(model, field))),
-                source,
-                info.description or "",
-            )
-        )
+            source = "default" if value == info.default else "command line"
+        shown = without_secrets(str(value))
+        rows.append((".".join(path), shown, source, info.description or ""))
     return rows
 
 
@@ -198,12 +198,25 @@ def without_secrets(value: str) -> str:
     return f"{scheme}://{'***@' if at else ''}{place}{'?…' if question else ''}"
 
 
-def _fields() -> list[tuple[str, str]]:
-    return [
-        (section, field)
-        for section, info in Settings.model_fields.items()
-        for field in info.annotation.model_fields  # type: ignore[union-attr]
-    ]
+def fields(
+    of: type[BaseModel] = Settings, above: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
+    """Every setting by its path, those of sections within sections included."""
+    for name, info in of.model_fields.items():
+        kind, path = info.annotation, (*above, name)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from fields(kind, path)
+        else:
+            yield path, info
+
+
+def variable_of(path: tuple[str, ...]) -> str:
+    """Environment variable of a setting.
+
+    >>> variable_of(("gateway", "port"))
+    'MARKETCAL_GATEWAY__PORT'
+    """
+    return f"{PREFIX}{'__'.join(path)}".upper()
 
 
 def _read_file(path: Path) -> dict[str, dict[str, Any]]:

@@ -20,6 +20,9 @@ from enum import IntEnum
 from forecast_service.policy.breaker import BreakerState, Rates
 from forecast_service.policy.settings import PolicySettings
 
+_EXACT = 1e-9
+"""Differences of rates are not exact; this much below a bound is at it."""
+
 
 class DegradationState(IntEnum):
     """States of a backend; the numbers are the contract's, a larger one is worse."""
@@ -88,6 +91,6 @@ class Degradation:
     def _by_rate(self, failed: float) -> DegradationState:
         for state, rate in self._entered_at:
             held = self._settings.recovery_margin if state <= self._state else 0.0
-            if failed >= rate or (held and failed > rate - held):
+            if failed >= rate or (held and failed > rate - held + _EXACT):
                 return state
         return DegradationState.NORMAL

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from forecast_service.models.catalog import ModelCard
+from forecast_service.models.catalog import CATALOG, ModelCard
 from forecast_service.policy.settings import PolicySettings, RouteRule, Width
 from forecast_service.postprocess import WidthLimits
 from forecast_service.segment import Liquidity, Segment
@@ -39,9 +39,13 @@ class Router:
     def __init__(
         self, settings: PolicySettings, default_model: str, models: Mapping[str, ModelCard]
     ) -> None:
-        named = [default_model, settings.fallback_model, *(rule.model for rule in settings.routes)]
+        named = [default_model, *(rule.model for rule in settings.routes)]
         if unknown := [name for name in named if name not in models]:
-            raise ValueError(f"forecast.policy: there is no model {', '.join(unknown)}")
+            raise ValueError(f"forecast.policy.routes: there is no model {', '.join(unknown)}")
+        if settings.fallback_model not in CATALOG:
+            raise ValueError(
+                f"forecast.policy.fallback_model: there is no baseline {settings.fallback_model!r}"
+            )
         self.models = models
         self.default_model = default_model
         self._rules = [(rule, _limits(rule.width)) for rule in settings.routes]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings import Settings
+from gateway.settings import fields
 
 MACHINE = re.compile(r"(?<![\w.])/(?:root|home|Users|work)/\w")
 REGISTRIES = re.compile(
@@ -16,11 +16,7 @@ REGISTRIES = re.compile(
     r"|(?<!no-emit-)index-url[ =]",
 )
 TEXT = {".py", ".md", ".toml", ".yaml", ".yml", ".txt", ".lock", ".proto", ".json", ".sh", ""}
-FIELDS = [
-    (section, field, info)
-    for section, part in Settings.model_fields.items()
-    for field, info in part.annotation.model_fields.items()  # type: ignore[union-attr]
-]
+FIELDS = [(path[0], path[-1], info) for path, info in fields()]
 
 
 @pytest.mark.parametrize("pattern", [MACHINE, REGISTRIES], ids=["paths", "registries"])

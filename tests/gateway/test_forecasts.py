@@ -158,7 +158,6 @@ def test_models_come_in_pages_with_their_limits(
 
 
 UNIMPLEMENTED: list[tuple[str, str, Any]] = [
-    ("forecasts", "GetModel", pb.GetModelRequest(name="ewma")),
     ("forecasts", "WatchForecast", pb.WatchForecastRequest(market_id="m")),
     ("scores", "ExplainTrust", scoreboard_pb2.ExplainTrustRequest(market_id="m")),
     ("markets", "GetPostmortem", market_pb2.GetPostmortemRequest(market_id="m")),

@@ -44,11 +44,45 @@ def test_the_environment_is_stronger_than_the_file_and_the_file_than_defaults(
 
 def test_every_setting_is_described_once() -> None:
     keys = [key for key, *_ in describe(load())]
-    fields = sum(
-        len(info.annotation.model_fields)  # type: ignore[union-attr]
-        for info in Settings.model_fields.values()
+    assert len(set(keys)) == len(keys)
+    assert {"gateway.port", "forecast.policy.model_seconds"} <= set(keys)
+    assert {key.partition(".")[0] for key in keys} == set(Settings.model_fields)
+
+
+def test_a_section_within_a_section_is_read_from_file_and_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write(
+        "[forecast.policy]\nprobe_every = 7\n"
+        "[[forecast.policy.routes]]\nname = 'thin'\nliquidity = 'MID'\nmodel = 'auto'\n"
     )
-    assert len(set(keys)) == len(keys) == fields
+    monkeypatch.setenv("MARKETCAL_FORECAST__POLICY__MODEL_SECONDS", "0.7")
+
+    settings = load()
+
+    policy = settings.forecast.policy
+    assert (policy.probe_every, policy.model_seconds, policy.routes[0].name) == (7, 0.7, "thin")
+    sources = {key: source for key, _, source, _ in describe(settings)}
+    assert sources["forecast.policy.probe_every"] == "marketcal.toml"
+    assert sources["forecast.policy.model_seconds"] == "environment"
+    assert sources["forecast.policy.routes"] == "marketcal.toml"
+    assert sources["forecast.policy.cache_bytes"] == "default"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "routes = [{name = 'r', model = 'none'}]",
+        "routes = [{name = 'asked', model = 'ewma'}]",
+        "fallback_model = 'none'",
+        "cache_stale_seconds = 1",
+        "prob_every = 1",
+    ],
+)
+def test_a_wrong_policy_is_an_error_that_names_its_section(text: str) -> None:
+    write(f"[forecast.policy]\n{text}\n")
+    with pytest.raises(SettingsError, match=r"forecast\.policy"):
+        load()
 
 
 @pytest.mark.parametrize(
