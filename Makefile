@@ -24,7 +24,7 @@ lock:  ## compile requirements.lock anew from both pyproject files
 	@uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --no-emit-package marketcal --no-emit-package marketcal-platform \
-	  --all-extras pyproject.toml protos/pyproject.toml --output-file requirements.lock
+	  --extra all --extra dev pyproject.toml protos/pyproject.toml --output-file requirements.lock
 
 PROTO_STAMP := .venv-proto/.locked
 $(PROTO_STAMP): protos/requirements-tools.txt
