@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from forecast_service.models.catalog import CATALOG
+from forecast_service.batch import Bands
+from forecast_service.models.catalog import CATALOG, ModelCard
 from forecast_service.policy.baselines import Baselines, Failures
 from forecast_service.policy.cache import ForecastCache, input_key
 from forecast_service.policy.deadline import Deadline
@@ -101,7 +102,7 @@ class Forecaster:
         if self._settings.policy.cache_baselines:
             return await self._by_remembered_baseline(ask, budget)
         bands = await self._baselines.forecast(ask.query, ask.series, budget)
-        return Answer(Made(bands, ask.card), ask.series)
+        return Answer(_made(ask, bands, ask.card), ask.series)
 
     async def _by_remembered_baseline(self, ask: Ask, budget: float) -> Answer:
         key = input_key(ask)
@@ -109,7 +110,7 @@ class Forecaster:
         if known is not None:
             return Answer(known, ask.series, CacheState.HIT)
         bands = await self._baselines.forecast(ask.query, ask.series, budget)
-        made = self._cache.put(key, ask, Made(bands, ask.card))
+        made = self._cache.put(key, ask, _made(ask, bands, ask.card))
         return Answer(made, ask.series, CacheState.MISS)
 
     async def _by_model(self, ask: Ask, deadline: Deadline) -> Answer:
@@ -141,15 +142,15 @@ class Forecaster:
         if seconds <= 0:
             raise ModelFailed(FallbackReason.DEADLINE)
         bands = await self._flights.join(key, seconds, lambda: lane.forecast(ask, deadline))
-        # A correction of the finished bands by segment belongs here, before they are remembered.
-        return self._cache.put(key, ask, Made(bands, ask.card))
+        return self._cache.put(key, ask, _made(ask, bands, ask.card))
 
     async def _by_baseline(self, ask: Ask, why: FallbackReason, deadline: Deadline) -> Made:
         card = CATALOG[self._settings.policy.fallback_model]
         query = dataclasses.replace(ask.query, model=card.name)
         series = shortened(ask.series, card.max_context)
         budget = deadline.for_baseline(self._clock())
-        return Made(await self._baselines.stand_in(query, series, budget), card, why)
+        bands = await self._baselines.stand_in(query, series, budget)
+        return _made(ask, bands, card, why)
 
     def _answer(self, ask: Ask, lane: Lane | None, made: Made, cache: CacheState) -> Answer:
         seen = ask.series if made.card is ask.card else shortened(ask.series, made.card.max_context)
@@ -198,6 +199,18 @@ class Forecaster:
             self.statistics.record(
                 part.model, series=part.series, failures=part.failures, seconds=call.seconds
             )
+
+
+def _made(
+    ask: Ask, bands: Bands, card: ModelCard, why: FallbackReason = FallbackReason.NONE
+) -> Made:
+    """The finished forecast.
+
+    Every forecast passes here once, after it was made and before it is remembered: a correction
+    of bands by segment and model belongs here.
+    """
+    del ask  # its segment is what such a correction would look at
+    return Made(bands, card, why)
 
 
 def shortened(series: Series, steps: int) -> Series:
