@@ -65,25 +65,36 @@ class Window:
     """The last finished calls, bounded in number and in age."""
 
     def __init__(self, calls: int, seconds: float) -> None:
+        self._calls = calls
         self._seconds = seconds
-        self._outcomes: deque[tuple[float, bool, bool]] = deque(maxlen=calls)
+        self._outcomes: deque[tuple[float, bool, bool]] = deque()
+        self._failed = self._slow = 0
 
     def add(self, now: float, *, failed: bool, slow: bool) -> None:
         """Notes a call that finished now."""
         self._outcomes.append((now, failed, slow))
+        self._failed += failed
+        self._slow += slow
+        if len(self._outcomes) > self._calls:
+            self._forget_one()
 
     def clear(self) -> None:
         """Forgets all calls."""
         self._outcomes.clear()
+        self._failed = self._slow = 0
 
     def rates(self, now: float) -> Rates:
         """The shares among the calls that are not too old."""
         while self._outcomes and self._outcomes[0][0] <= now - self._seconds:
-            self._outcomes.popleft()
+            self._forget_one()
         calls = len(self._outcomes)
-        failed = sum(outcome[1] for outcome in self._outcomes)
-        slow = sum(outcome[2] for outcome in self._outcomes)
-        return Rates(calls, failed / max(calls, 1), slow / max(calls, 1))
+        of = max(calls, 1)
+        return Rates(calls, self._failed / of, self._slow / of)
+
+    def _forget_one(self) -> None:
+        _, failed, slow = self._outcomes.popleft()
+        self._failed -= failed
+        self._slow -= slow
 
 
 class Permit:

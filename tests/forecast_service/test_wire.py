@@ -7,18 +7,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from hypothesis import given
 from hypothesis import strategies as st
 
 from forecast_service import wire
+from forecast_service.bands import QuantileSource
 from forecast_service.batch import Bands
 from forecast_service.models.catalog import CATALOG
-from forecast_service.policy.decision import Answer, CacheState, Made
+from forecast_service.policy.breaker import BreakerState
+from forecast_service.policy.decision import Answer, BandKind, CacheState, FallbackReason, Made
+from forecast_service.policy.degradation import DegradationState
 from forecast_service.policy.routing import Router
 from forecast_service.policy.settings import PolicySettings
+from forecast_service.segment import UNSPECIFIED_SEGMENT, Liquidity, Tte
 from forecast_service.transform import Space
 from marketcal.errors import InvalidArgument, ModelNotFound, TooLarge
 from marketcal.v1 import forecast_pb2 as pb
+from marketcal.v1 import segments_pb2
 
 ROUTER = Router(PolicySettings(), "ewma", CATALOG)
 
@@ -44,7 +50,10 @@ def test_unset_fields_have_the_defaults_of_the_contract() -> None:
     assert question.ask.query.model == "ewma"
     assert question.ask.query.horizon_steps == 12
     assert question.ask.query.levels == (0.1, 0.5, 0.9)
-    assert (question.ask.query.transform.space, question.ask.query.transform.eps) == (Space.LOGIT, 1e-6)
+    assert (question.ask.query.transform.space, question.ask.query.transform.eps) == (
+        Space.LOGIT,
+        1e-6,
+    )
     assert question.freq == "5m"
 
 
@@ -140,3 +149,116 @@ def test_a_model_is_shown_with_its_limits_and_licence() -> None:
         assert model.max_native_horizon == card.max_horizon
         assert model.licence_tag
         assert model.is_default == (card.name == "ewma")
+
+
+def test_what_is_known_of_the_market_is_its_segment() -> None:
+    asked = request(
+        liquidity_bucket=segments_pb2.LIQUIDITY_BUCKET_HIGH,
+        category="sports",
+        time_to_event=Duration(seconds=7_200),
+        band=pb.BAND_KIND_RAW,
+        freq="1m",
+    )
+    ask = wire.decode(asked, ROUTER, "key-1").ask
+
+    assert ask.segment.key == "category=sports|liquidity=HIGH|tte=LE_6H"
+    assert (ask.series.steps_to_event, ask.query.freq_seconds) == (120.0, 60)
+    assert (ask.band, ask.caller, ask.market_id) == (BandKind.RAW, "key-1", "m")
+    unknown = wire.decode(request(), ROUTER).ask
+    assert unknown.segment == UNSPECIFIED_SEGMENT
+    assert math.isnan(unknown.series.steps_to_event)
+
+
+def test_an_event_that_is_over_is_near() -> None:
+    ask = wire.decode(request(time_to_event=Duration(seconds=-60)), ROUTER).ask
+    assert (ask.segment.tte, ask.series.steps_to_event) == ("LE_6H", 0.0)
+
+
+def test_a_rule_chooses_the_model_and_the_answer_names_the_rule() -> None:
+    rule = {"name": "thin", "liquidity": "LOW", "model": "auto", "width": {"minimum": 0.2}}
+    router = Router(PolicySettings.model_validate({"routes": [rule]}), "ewma", CATALOG)
+    asked = request(liquidity_bucket=segments_pb2.LIQUIDITY_BUCKET_LOW)
+    question = wire.decode(asked, router)
+
+    meta = wire.encode(asked, question, answer_to(question), 0.0).meta
+
+    assert (meta.model_name, meta.route) == ("auto", "thin")
+    assert meta.segment == "category=UNSPECIFIED|liquidity=LOW|tte=UNSPECIFIED"
+    assert question.ask.query.limits.minimum == 0.2
+    named = request(model=pb.ModelSpec(name="ewma"))
+    assert wire.decode(named, router).ask.route == "asked"
+    assert wire.decode(request(), router).ask.route == "default"
+
+
+def test_a_stand_in_is_named_with_the_reason_and_the_states() -> None:
+    question = wire.decode(request(model=pb.ModelSpec(name="auto")), ROUTER)
+    given = answer_to(question)
+    stood_in = given.made._replace(card=CATALOG["ewma"], reason=FallbackReason.GAP)
+    answer = given._replace(
+        made=stood_in,
+        cache=CacheState.HIT,
+        breaker=BreakerState.HALF_OPEN,
+        degradation=DegradationState.BASELINE_ONLY,
+    )
+
+    meta = wire.encode(request(), question, answer, 0.0).meta
+
+    assert (meta.model_name, meta.fallback_used) == ("ewma", True)
+    assert meta.fallback_reason == pb.FALLBACK_REASON_GAP
+    assert meta.cache == pb.CACHE_STATE_HIT
+    assert meta.breaker_state == pb.BREAKER_STATE_HALF_OPEN
+    assert meta.degradation_state == pb.DEGRADATION_STATE_BASELINE_ONLY
+    alone = wire.encode(request(), question, given, 0.0).meta
+    assert (alone.fallback_used, alone.fallback_reason) == (False, 0)
+    assert (alone.breaker_state, alone.degradation_state) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("ours", "contract", "prefix"),
+    [
+        (FallbackReason, pb.FallbackReason, "FALLBACK_REASON_"),
+        (CacheState, pb.CacheState, "CACHE_STATE_"),
+        (BandKind, pb.BandKind, "BAND_KIND_"),
+        (BreakerState, pb.BreakerState, "BREAKER_STATE_"),
+        (DegradationState, pb.DegradationState, "DEGRADATION_STATE_"),
+    ],
+)
+def test_our_numbers_are_those_of_the_contract(ours: Any, contract: Any, prefix: str) -> None:
+    theirs = {number: name.removeprefix(prefix) for name, number in contract.items() if number}
+    assert {int(kind): kind.name for kind in ours if int(kind)} == theirs
+
+
+def test_our_buckets_are_in_the_order_of_the_contract() -> None:
+    liquidity = [name.rpartition("_")[2] for name, _ in segments_pb2.LiquidityBucket.items()]
+    tte = [name.partition("BUCKET_")[2] for name, _ in segments_pb2.TteBucket.items()]
+    assert (list(Liquidity), list(Tte)) == (liquidity, tte)
+
+
+def test_steps_and_levels_beyond_the_model_are_said() -> None:
+    question = wire.decode(request(), ROUTER)
+    given = answer_to(question, effective_horizon=5, source=QuantileSource.CLAMPED)
+
+    found = wire.encode(request(), question, given, 0.0).meta.warnings
+
+    assert {w.code: w.count for w in found} == {
+        pb.WARNING_CODE_HORIZON_BEYOND_MODEL: 7,
+        pb.WARNING_CODE_LEVEL_CLAMPED: 1,
+    }
+
+
+def test_as_many_prices_are_kept_as_the_model_sees() -> None:
+    card = CATALOG["ewma"].model_copy(update={"name": "long", "max_context": 512})
+    router = Router(PolicySettings(), "long", CATALOG | {"long": card})
+    asked = request(values=[0.5] * 600)
+    assert wire.decode(asked, router).ask.series.values.size == 512
+    named = request(values=[0.5] * 600, model=pb.ModelSpec(name="ewma"))
+    assert wire.decode(named, router).ask.series.values.size == 288
+
+
+def test_a_comparison_is_one_request_for_each_model() -> None:
+    models = [pb.ModelSpec(name="a"), pb.ModelSpec(name="b", version="1")]
+    asked = pb.CompareForecastsRequest(market_id="other", request=request(), models=models)
+    items = wire.compared(asked)
+    assert [item.model for item in items] == models
+    assert {item.market_id for item in items} == {"other"}
+    assert [list(item.values) for item in items] == [[0.4, 0.5, 0.6]] * 2

@@ -47,11 +47,13 @@ class Model:
         self.calls = 0
         self.sizes: list[int] = []
         self.budgets: list[float] = []
+        self.began = asyncio.Event()
         self.may_answer = asyncio.Event()
         self.may_answer.set()
 
     async def answer(self, batches: Sequence[Batch], budget: float) -> list[BatchAnswer]:
         self.calls += 1
+        self.began.set()
         self.sizes.append(sum(batch.values.shape[0] for batch in batches))
         self.budgets.append(budget)
         manner = self.manner.pop(0) if isinstance(self.manner, list) else self.manner

@@ -181,7 +181,7 @@ def test_whatever_happens_a_healthy_backend_is_used_again(steps: list[tuple[str,
 
     acts: dict[str, Callable[[int], object]] = {
         "wait": lambda n: setattr(hands, "now", hands.now + 30.0 * n),
-        "late": lambda n: breaker.record(hands.now - 200.0, failed=True),
+        "late": lambda n: breaker.record(hands.now - 200.0 - n, failed=True),
     }
     for what, n in steps:
         hands.now += 0.001

@@ -181,8 +181,7 @@ async def test_one_who_leaves_takes_nobody_along(
     made = forecaster(model)
     tasks = [asyncio.create_task(made.forecast(ask(), 5.0)) for _ in range(4)]
     async with asyncio.timeout(20):
-        while not model.calls:
-            await asyncio.sleep(0)
+        await model.began.wait()
     tasks[0].cancel()
     await asyncio.sleep(0)
     model.may_answer.set()
