@@ -8,11 +8,12 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from marketcal.v1 import alert_pb2, legacy_pb2, market_pb2, scoreboard_pb2
+from marketcal.v1 import alert_pb2, legacy_pb2, market_pb2, scoreboard_pb2, segments_pb2
 from marketcal.v1 import forecast_pb2 as pb
 
 PRICES = st.lists(
@@ -181,6 +182,46 @@ def test_a_method_without_code_says_so_with_its_type(
 
     assert (refusal.code, refusal.reason) == ("UNIMPLEMENTED", "NOT_IMPLEMENTED")
     assert refused(call, request_).reason == "CREDENTIAL_MISSING"
+
+
+def test_a_model_is_shown_with_what_it_has_done(
+    stubs: Any, refused: Any, as_forecaster: Any, forecast: Any
+) -> None:
+    forecast(model=pb.ModelSpec(name="local_level"))
+    call = stubs.forecasts.GetModel
+
+    answer = call(pb.GetModelRequest(name="local_level"), metadata=as_forecaster, timeout=20)
+
+    assert (answer.model.name, answer.model.family) == ("local_level", "baseline")
+    assert answer.statistics.requests >= 1
+    assert answer.statistics.latencies_ms[-1].upper_bound == math.inf
+    assert refused(call, pb.GetModelRequest(name="none"), as_forecaster).reason == "MODEL_NOT_FOUND"
+
+
+def test_models_are_compared_on_one_series(
+    stubs: Any, as_forecaster: Any, make_request: Any, forecast: Any
+) -> None:
+    request = pb.CompareForecastsRequest(
+        market_id="polymarket:1",
+        request=make_request(),
+        models=[pb.ModelSpec(name=name) for name in ("ewma", "none", "last_value")],
+    )
+    answer = stubs.forecasts.CompareForecasts(request, metadata=as_forecaster, timeout=20)
+
+    assert [r.WhichOneof("result") for r in answer.results] == ["forecast", "error", "forecast"]
+    alone = forecast(model=pb.ModelSpec(name="last_value"))
+    assert list(answer.results[2].forecast.quantile_paths) == list(alone.quantile_paths)
+
+
+def test_the_answer_names_its_route_and_segment(forecast: Any) -> None:
+    meta = forecast(
+        liquidity_bucket=segments_pb2.LIQUIDITY_BUCKET_MID,
+        category="sports",
+        time_to_event=Duration(seconds=3_600),
+    ).meta
+    assert meta.route == "default"
+    assert meta.segment == "category=sports|liquidity=MID|tte=LE_6H"
+    assert forecast(model=pb.ModelSpec(name="ewma")).meta.route == "asked"
 
 
 def test_a_stranger_cannot_make_the_server_parse(gateway: Any, refused: Any) -> None:

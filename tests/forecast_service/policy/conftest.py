@@ -15,9 +15,11 @@ from forecast_service.batch import Batch, BatchAnswer, Query
 from forecast_service.models.baselines import answer
 from forecast_service.models.catalog import CATALOG, Family, ModelCard
 from forecast_service.policy.decision import Ask
+from forecast_service.policy.forecaster import Forecaster
 from forecast_service.policy.settings import PolicySettings
 from forecast_service.segment import UNSPECIFIED_SEGMENT
 from forecast_service.series import series_of
+from forecast_service.settings import ForecastSettings
 from forecast_service.transform import LOGIT
 
 LEVELS = (0.1, 0.5, 0.9)
@@ -111,3 +113,16 @@ def ask(card: ModelCard) -> Callable[..., Ask]:
 def rules() -> Callable[..., PolicySettings]:
     """Settings of the policy."""
     return lambda **fields: PolicySettings(**fields)
+
+
+@pytest.fixture
+def forecaster(clock: Any) -> Callable[..., Forecaster]:
+    """Makes a forecaster whose model has the given backend; settings by name, policy as a dict."""
+
+    def make(backend: Any, *, local: Any = None, policy: Any = None, **fields: Any) -> Forecaster:
+        settings = ForecastSettings(policy=policy or {}, **fields)
+        made = Forecaster(settings, clock, local and {"native": local})
+        made.connect(backend and {"native": backend})
+        return made
+
+    return make
