@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from forecast_service.batch import Batch, BatchAnswer, InvalidAnswerError, Query
-from forecast_service.models.errors import ModelAway, ModelError, ModelRefused
+from forecast_service.models.errors import ModelAway, ModelError, ModelLate, ModelRefused
 
 Packed = tuple[Any, ...]
 """A batch or a result as a tuple."""
 
 _ANSWER = "answer"
 _FAILURES: dict[str, type[Exception]] = {
-    "late": TimeoutError,
+    "late": ModelLate,
     "invalid": InvalidAnswerError,
     "away": ModelAway,
     "refused": ModelRefused,
@@ -48,6 +48,8 @@ def pack_answer(given: BatchAnswer) -> Packed:
 
 def pack_failure(error: Exception) -> Packed:
     """A failure as a tuple; its class survives as the nearest kind that the caller knows."""
+    if isinstance(error, TimeoutError):
+        return "late", str(error)
     for kind, known in _FAILURES.items():
         if isinstance(error, known):
             return kind, str(error)

@@ -38,6 +38,7 @@ class Replica:
         models: by name.
         canaries: batches that it must be able to answer.
         threads: calls that are computed at once.
+        health_seconds: how long the canaries may take later on.
         clock: monotonic seconds.
 
     Raises:
@@ -50,10 +51,12 @@ class Replica:
         canaries: Sequence[Batch],
         *,
         threads: int,
+        health_seconds: float = HEALTH_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._models = dict(models)
         self._canaries = list(canaries)
+        self._health_seconds = health_seconds
         self._clock = clock
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="model")
         self._health = ThreadPoolExecutor(1, thread_name_prefix="health")
@@ -76,12 +79,12 @@ class Replica:
         Raises:
             Sick: it cannot, or not in time.
         """
-        loop = asyncio.get_running_loop()
-        examined = loop.run_in_executor(self._health, self._examine, HEALTH_SECONDS)
+        loop, seconds = asyncio.get_running_loop(), self._health_seconds
+        examined = loop.run_in_executor(self._health, self._examine, seconds)
         try:
-            await asyncio.wait_for(asyncio.shield(examined), HEALTH_SECONDS)
+            await asyncio.wait_for(asyncio.shield(examined), seconds)
         except TimeoutError:
-            raise Sick(f"no canary within {HEALTH_SECONDS:g} s") from None
+            raise Sick(f"no canary within {seconds:g} s") from None
 
     def close(self) -> None:
         """Lets the threads go; what is under way ends by itself."""

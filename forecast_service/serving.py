@@ -190,6 +190,10 @@ class RayBackend:
     """A deployment, through its handle."""
 
     def __init__(self, handle: Any, name: str) -> None:
+        from ray.exceptions import RayActorError, RaySystemError, TaskCancelledError
+        from ray.serve.exceptions import RayServeException
+
+        self._lost = (RayActorError, RaySystemError, TaskCancelledError, RayServeException)
         self._handle = handle
         self.served_by = f"ray:{name}"
 
@@ -197,16 +201,20 @@ class RayBackend:
         """One handle call for all batches; a batch that failed among others is answered with NaN.
 
         Raises:
-            ModelError: no batch could be answered, and this is why the first one could not.
-            TimeoutError: the budget was spent.
+            ModelError, InvalidAnswerError: no batch could be answered, and this is why the first
+                one could not.
+            ConnectionError: the call did not reach a replica, or the replica was lost.
         """
-        packed = await self._handle.remote([pack(batch) for batch in batches], budget)
+        try:
+            packed = await self._handle.remote([pack(batch) for batch in batches], budget)
+        except self._lost as error:
+            raise ConnectionError(f"{self.served_by}: {type(error).__name__}: {error}") from error
         results = [unpack_result(result) for result in packed]
         failed = [result for result in results if isinstance(result, Exception)]
         if failed and len(failed) == len(results):
             raise failed[0]
-        for error in failed:
-            _LOG.warning("%s: %s", self.served_by, error)
+        for failure in failed:
+            _LOG.warning("%s: %s", self.served_by, failure)
         return [
             refused_answer(batch) if isinstance(result, Exception) else result
             for batch, result in zip(batches, results, strict=True)

@@ -5,11 +5,12 @@
     ModelError
     ├── CatalogError        there is no such model, or it may not be used here
     ├── WeightsError        its weights are missing or are not those that are expected
-    ├── ModelAway           it cannot be reached, or asked to be left alone; later it may answer
+    ├── ModelLate           its time was over before it had answered; a TimeoutError as well
+    ├── ModelAway           it cannot be reached, or wants to be left alone; a ConnectionError as well
     └── ModelRefused        it refused the question; asking again changes nothing
 
-``TimeoutError`` says that the budget was spent, `forecast_service.batch.InvalidAnswerError` that
-the model answered with something that is no set of quantiles.
+`forecast_service.batch.InvalidAnswerError` says that it answered with something that is no set of
+quantiles. Each of these comes from the model: whoever carried the question there and back is well.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ class CatalogError(ModelError, ValueError):
 
 class WeightsError(ModelError):
     """The weights are missing or are not those that are expected."""
+
+
+class ModelLate(ModelError, TimeoutError):
+    """The model's time was over before it had answered."""
 
 
 class ModelAway(ModelError, ConnectionError):
