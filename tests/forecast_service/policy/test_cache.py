@@ -257,6 +257,19 @@ def test_the_least_recently_used_leaves_when_the_bytes_are_used_up(
     assert cache.fresh(b"x" * 16) is None
 
 
+def test_the_newest_answer_of_a_market_outlives_the_eviction_of_an_older_one(
+    ask: MakeAsk, clock: Any
+) -> None:
+    cache = ForecastCache(PolicySettings(cache_bytes=6_000), clock)
+    cache.put(b"1" * 16, ask(), made_of())
+    cache.put(b"2" * 16, ask(), made_of())
+    for name in "xy":
+        cache.put(name.encode() * 16, ask(market_id=name), made_of())
+
+    assert cache.fresh(b"1" * 16) is None
+    assert cache.stale(ask()) is not None
+
+
 def test_memory_stays_within_its_bound_over_many_markets(ask: MakeAsk, clock: Any) -> None:
     bound = 2 << 20
     cache = ForecastCache(PolicySettings(cache_bytes=bound), clock)

@@ -73,6 +73,28 @@ async def test_a_burst_on_a_half_open_breaker_is_answered_and_does_not_open_it(
     assert (await made.forecast(ask(), 5.0)).breaker is not BreakerState.OPEN
 
 
+async def test_a_trial_that_is_cancelled_before_it_is_sent_gives_its_permit_back(
+    forecaster: Make, model_of: Any, ask: MakeAsk, clock: Any
+) -> None:
+    """The pool has seen three come together: it holds two back for a moment."""
+    model = model_of(RuntimeError("bug"))
+    made = forecaster(model, policy=NO_CACHE)
+    three = [ask(values=[price] * 40) for price in (0.3, 0.4, 0.5)]
+    for _ in range(5):
+        await asyncio.gather(*(made.forecast(a, 5.0) for a in three))
+    clock.ahead += 120.0
+    calls, model.manner = model.calls, "well"
+    tasks = [asyncio.create_task(made.forecast(a, 5.0)) for a in three[:2]]
+    for _ in range(2):
+        await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert model.calls == calls
+    assert told(await made.forecast(ask(), 5.0)) == GOOD
+
+
 async def test_trials_that_are_cancelled_never_wedge_the_breaker(
     forecaster: Make, model_of: Any, ask: MakeAsk, clock: Any
 ) -> None:
@@ -105,6 +127,10 @@ async def test_a_lost_connection_is_tried_once_more_while_all_is_well(
     model = model_of([ConnectionError("reset"), "well"])
     assert told(await forecaster(model).forecast(ask(), 5.0)) == GOOD
     assert model.calls == 2
+    gone = model_of(ConnectionError("gone"))
+    answer = await forecaster(gone).forecast(ask(), 5.0)
+    assert answer.made.reason is FallbackReason.BACKEND_UNAVAILABLE
+    assert gone.calls == 2
 
 
 async def test_no_other_failure_is_tried_again(
