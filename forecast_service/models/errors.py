@@ -6,7 +6,7 @@
     ├── CatalogError        there is no such model, or it may not be used here
     ├── WeightsError        its weights are missing or are not those that are expected
     ├── ModelLate           its time was over before it had answered; a TimeoutError as well
-    ├── ModelAway           it cannot be reached, or wants to be left alone; a ConnectionError as well
+    ├── ModelAway           it cannot be reached, or rests; a ConnectionError as well
     └── ModelRefused        it refused the question; asking again changes nothing
 
 `forecast_service.batch.InvalidAnswerError` says that it answered with something that is no set of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import threading
@@ -26,6 +27,7 @@ from forecast_service.transform import LOGIT
 
 SECONDS = 40.0
 """Anything awaited here may take so long; none comes near it."""
+_NUMBERS = itertools.count()
 MODELS = ("tollama-chronos2", "tollama-timesfm-2.5", "tollama-mock")
 
 
@@ -73,9 +75,10 @@ class Cluster:
         return forecaster
 
     def ask(self, model: str, market: str = "m") -> Ask:
-        """A good request."""
+        """A good request, with prices that nobody asked about before."""
         card = served(self.settings)[model]
-        series = series_of([0.4 + 0.001 * (i % 50) for i in range(96)], "5m")
+        first = 0.3 + 1e-6 * next(_NUMBERS)
+        series = series_of([first + 0.001 * (i % 50) for i in range(96)], "5m")
         return Ask(market, card, Query(model, 6, (0.1, 0.5, 0.9), LOGIT), series)
 
     def replicas(self, family: Family) -> list[int]:

@@ -35,10 +35,9 @@ REASONS = {
 def awake(cluster: Any) -> Any:
     """The cluster with a replica of the family tollama."""
     forecaster = cluster.forecaster()
-    ask = cluster.ask("tollama-chronos2")
 
     def answered() -> bool:
-        (answer,) = cluster.answers(forecaster, [ask._replace(market_id=str(time.time()))], 5.0)
+        (answer,) = cluster.answers(forecaster, [cluster.ask("tollama-chronos2")], 5.0)
         return bool(answer.made.bands.served_by == "ray:Tollama")
 
     cluster.until(answered)
@@ -61,7 +60,7 @@ def test_a_server_that_comes_back_is_asked_again(awake: Any) -> None:
     awake.tollama.manner.fault, awake.tollama.manner.times = "drop", 2
 
     def served_by() -> str:
-        ask = awake.ask("tollama-chronos2", market=str(time.time()))
+        ask = awake.ask("tollama-chronos2")
         return str(awake.answers(forecaster, [ask], 2.0)[0].made.bands.served_by)
 
     assert served_by() == "in-process"
