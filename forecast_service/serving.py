@@ -259,6 +259,16 @@ def start_cluster() -> tuple[str, Path]:
     return str(context.address_info["gcs_address"]), folder
 
 
+def verify_weights(settings: ForecastSettings) -> None:
+    """Checks the weights of everything that would be deployed, without starting anything.
+
+    Raises:
+        WeightsError: weights are missing or are not those that are expected.
+    """
+    for family in families(settings):
+        loading.verify_weights(settings, family)
+
+
 def deploy(settings: ForecastSettings) -> None:
     """Deploys every family on the connected cluster and waits until all are healthy.
 
@@ -268,9 +278,8 @@ def deploy(settings: ForecastSettings) -> None:
     """
     from ray import serve
 
+    verify_weights(settings)
     wanted = families(settings)
-    for family in wanted:
-        loading.verify_weights(settings, family)
     serve.start(proxy_location="Disabled")
     serve.run_many(
         [

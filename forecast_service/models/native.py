@@ -1,21 +1,24 @@
 """The native model: quantiles of the log-odds from an ONNX file.
 
 The file says about itself what it needs: the names of its inputs, and in its metadata the levels,
-the longest context and the horizon. Contract:
+the longest context, and the steps at which it answers (``knots``). Contract:
 
-==================  ===============  ===========================================================
-``values``          float32 [B, C]   prices in [0, 1], oldest first; 0 where there is none
-``mask``            float32 [B, C]   1 where there is a price, else 0
-``steps_to_event``  float32 [B]      steps from the last price to the event; -1 = unknown
-``patches``         int64 scalar     how many patches of the horizon to compute (optional)
-``quantiles``       float32 [B, n, K]  the answer, in log-odds, not decreasing along K
-==================  ===============  ===========================================================
+==================  =================  =========================================================
+``values``          float32 [B, C]     prices in [0, 1], oldest first; a missing one is the one
+                                       before it, and before the first one the first one
+``mask``            float32 [B, C]     1 where there is a price, else 0
+``steps_to_event``  float32 [B]        steps from the last price to the event; -1 = unknown
+``quantiles``       float32 [B, n, K]  the answer at the n knots, in log-odds, not decreasing
+                                       along K
+==================  =================  =========================================================
+
+Between two knots log-odds are interpolated along the square root of the step, which keeps the band
+of a random walk as it is.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -42,7 +45,7 @@ _UNLOADABLE = (
     ort_errors.NotImplemented, ort_errors.RuntimeException,
 )  # fmt: skip
 _NEEDED = frozenset({"values", "mask"})
-_POSSIBLE = _NEEDED | {"steps_to_event", "patches"}
+_POSSIBLE = _NEEDED | {"steps_to_event"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +54,20 @@ class Shape:
 
     Attributes:
         context: C, steps that the model sees.
-        horizon: steps that it gives.
-        patch: steps of one patch of the horizon.
+        knots: [n] int64, increasing steps from 1 on at which it answers.
         levels: [K] float64 in (0, 1), strictly increasing.
         version: of the weights.
     """
 
     context: int
-    horizon: int
-    patch: int
+    knots: NDArray[np.int64]
     levels: FloatArray
     version: str
+
+    @property
+    def horizon(self) -> int:
+        """The last step."""
+        return int(self.knots[-1])
 
 
 class Native:
@@ -105,75 +111,84 @@ class Native:
         """
         until = self._clock() + budget
         steps = min(batch.query.horizon_steps, self.shape.horizon)
-        inputs = self._prepared(batch, steps)
+        between = weights_between(self.shape.knots, steps)
+        inputs = self._prepared(batch)
         rows = batch.values.shape[0]
         logits = np.empty((rows, steps, self.shape.levels.size))
         for start in range(0, rows, CHUNK):
             if self._clock() >= until:
                 raise TimeoutError(f"{batch.query.model}: {start} of {rows} series in time")
             chunk = slice(start, min(start + CHUNK, rows))
-            logits[chunk] = self._run(inputs, chunk, steps)
+            logits[chunk] = between @ self._run(inputs, chunk)
         return RawBands(expit(logits), self.shape.levels)
 
-    def _prepared(self, batch: Batch, steps: int) -> dict[str, NDArray[Any]]:
+    def _prepared(self, batch: Batch) -> dict[str, NDArray[Any]]:
         values, mask = aligned(batch.values, self.shape.context)
         to_event = np.full(values.shape[0], UNKNOWN, dtype=np.float32)
         if batch.steps_to_event is not None:
             known = np.nan_to_num(batch.steps_to_event, nan=UNKNOWN)
             to_event = np.maximum(known, UNKNOWN).astype(np.float32)
-        patches = np.array(math.ceil(steps / self.shape.patch), dtype=np.int64)
-        return {"values": values, "mask": mask, "steps_to_event": to_event, "patches": patches}
+        return {"values": values, "mask": mask, "steps_to_event": to_event}
 
-    def _run(self, inputs: Mapping[str, NDArray[Any]], chunk: slice, steps: int) -> NDArray[Any]:
-        feed = {
-            name: value if value.ndim == 0 else value[chunk]
-            for name, value in inputs.items()
-            if name in self._inputs
-        }
-        given: NDArray[Any] = self._session.run(["quantiles"], feed)[0]
-        wanted = (feed["values"].shape[0], self.shape.levels.size)
-        if given.ndim != 3 or (given.shape[0], given.shape[2]) != wanted or given.shape[1] < steps:
+    def _run(self, inputs: Mapping[str, NDArray[Any]], chunk: slice) -> FloatArray:
+        """[b, n, K] log-odds of some rows."""
+        feed = {name: value[chunk] for name, value in inputs.items() if name in self._inputs}
+        given = np.asarray(self._session.run(["quantiles"], feed)[0], dtype=np.float64)
+        wanted = (feed["values"].shape[0], self.shape.knots.size, self.shape.levels.size)
+        if given.shape != wanted:
             raise InvalidAnswerError(f"the native model gave log-odds of shape {given.shape}")
-        return given[:, :steps]
+        return given
+
+
+def weights_between(knots: NDArray[np.int64], steps: int) -> FloatArray:
+    """[steps, n] weights that turn values at ``knots`` into values at 1 … ``steps``.
+
+    >>> weights_between(np.array([1, 4, 9]), 4).round(2).tolist()[1]
+    [0.59, 0.41, 0.0]
+    """
+    wanted, given = np.sqrt(np.arange(1, steps + 1)), np.sqrt(knots)
+    return np.stack([np.interp(wanted, given, unit) for unit in np.eye(knots.size)], axis=1)
 
 
 def aligned(values: FloatArray, context: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The last ``context`` values at the right edge, and where there is one.
+    """The last ``context`` values at the right edge without holes, and where there is one.
 
     Args:
-        values: [B, T] float64, NaN = missing.
+        values: [B, T] float64, NaN = missing, at least one finite per row.
         context: C.
 
     Returns:
-        values and mask, [B, C] float32 each; 0 where nothing is known.
+        values and mask, [B, C] float32 each.
 
     >>> values, mask = aligned(np.array([[0.5, np.nan]]), 3)
     >>> values.tolist(), mask.tolist()
-    ([[0.0, 0.5, 0.0]], [[0.0, 1.0, 0.0]])
+    ([[0.5, 0.5, 0.5]], [[0.0, 1.0, 0.0]])
     """
     kept = values[:, -context:]
     known = np.isfinite(kept)
-    out = np.zeros((values.shape[0], context), dtype=np.float32)
-    mask = np.zeros_like(out)
-    out[:, context - kept.shape[1] :] = np.where(known, kept, 0.0)
-    mask[:, context - kept.shape[1] :] = known
-    return out, mask
+    latest = np.maximum.accumulate(np.where(known, np.arange(kept.shape[1]), -1), axis=1)
+    latest = np.where(latest < 0, known.argmax(axis=1)[:, None], latest)
+    full = np.take_along_axis(kept, latest, axis=1)
+    missing = context - kept.shape[1]
+    out = np.pad(full, ((0, 0), (missing, 0)), mode="edge")
+    mask = np.pad(known, ((0, 0), (missing, 0)))
+    return out.astype(np.float32), mask.astype(np.float32)
 
 
 def _shape(name: str, metadata: Mapping[str, str]) -> Shape:
     try:
-        levels = np.asarray(json.loads(metadata["levels"]), dtype=np.float64)
-        horizon = int(metadata["horizon"])
         shape = Shape(
             context=int(metadata["context"]),
-            horizon=horizon,
-            patch=int(metadata.get("patch", horizon)),
-            levels=levels,
+            knots=np.asarray(json.loads(metadata["knots"]), dtype=np.int64),
+            levels=np.asarray(json.loads(metadata["levels"]), dtype=np.float64),
             version=metadata["version"],
         )
     except (KeyError, ValueError, TypeError) as error:
         raise WeightsError(f"{name}: its metadata are not complete: {error!r}") from error
-    inside = levels.ndim == 1 and levels.size > 0 and levels.min() > 0.0 and levels.max() < 1.0
-    if not inside or (np.diff(levels) <= 0).any() or min(shape.context, horizon, shape.patch) < 1:
-        raise WeightsError(f"{name}: levels, context, horizon or patch make no sense")
+    knots, levels = shape.knots, shape.levels
+    listed = knots.ndim == levels.ndim == 1 and knots.size > 0 and levels.size > 0
+    if not (listed and shape.context > 0 and knots[0] == 1 and (np.diff(knots) > 0).all()):
+        raise WeightsError(f"{name}: its context or its knots make no sense")
+    if not (levels.min() > 0.0 and levels.max() < 1.0 and (np.diff(levels) > 0).all()):
+        raise WeightsError(f"{name}: its levels make no sense")
     return shape

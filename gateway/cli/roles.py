@@ -73,6 +73,10 @@ def _forecast(_port: int | None, ready_file: Path | None) -> None:
 
     os.umask(0o077)  # Ray writes a token and logs: for this user alone
     loaded = settings_of()
+    try:
+        serving.verify_weights(loaded.forecast)
+    except ModelError as error:
+        raise exits.BadSetting(f"setting forecast.models: {error}") from None
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -84,8 +88,6 @@ def _forecast(_port: int | None, ready_file: Path | None) -> None:
         serving.deploy(loaded.forecast)
         _announce(ready_file, {"address": address})
         stop.wait()
-    except ModelError as error:
-        raise exits.Failed(str(error)) from None
     finally:
         serving.stop_cluster(folder)
 

@@ -12,14 +12,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from scipy import special
 
-CONTEXT, HORIZON, PATCH = 512, 288, 24
+CONTEXT = 512
+KNOTS = (1, 2, 4, 12, 48, 144, 288)
 LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 METADATA = {
     "levels": json.dumps(LEVELS),
     "version": "test",
     "context": str(CONTEXT),
-    "horizon": str(HORIZON),
-    "patch": str(PATCH),
+    "knots": json.dumps(KNOTS),
 }
 
 _NODES = [
@@ -32,27 +32,21 @@ _NODES = [
     helper.make_node("Sign", ["steps_to_event"], ["sign"]),
     helper.make_node("Abs", ["sign"], ["moves"]),
     helper.make_node("Reshape", ["moves", "to_row"], ["scale"]),
-    helper.make_node("Mul", ["patches", "patch"], ["count"]),
-    helper.make_node("Reshape", ["count", "to_list"], ["end"]),
-    helper.make_node("Slice", ["spread", "zero", "end", "zero"], ["asked"]),
-    helper.make_node("Mul", ["scale", "asked"], ["width"]),
+    helper.make_node("Mul", ["scale", "spread"], ["width"]),
     helper.make_node("Add", ["centre", "width"], ["quantiles"]),
 ]
 
 
 def tiny_model(metadata: Mapping[str, str] = METADATA) -> onnx.ModelProto:
     """A random walk of 0.1 log-odds a step from the last column; at the event it stands still."""
-    steps = np.sqrt(np.arange(1, HORIZON + 1))[:, None] * 0.1
+    steps = np.sqrt(np.array(KNOTS))[:, None] * 0.1
     constants = {
         "spread": (steps * special.ndtri(np.array(LEVELS))).astype(np.float32),
         "last": np.array([-1]),
         "low": np.float32(1e-6),
         "high": np.float32(1 - 1e-6),
         "one": np.float32(1.0),
-        "patch": np.array(PATCH),
-        "zero": np.array([0]),
         "to_row": np.array([-1, 1, 1]),
-        "to_list": np.array([1]),
     }
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
@@ -62,9 +56,8 @@ def tiny_model(metadata: Mapping[str, str] = METADATA) -> onnx.ModelProto:
             value("values", TensorProto.FLOAT, ["B", CONTEXT]),
             value("mask", TensorProto.FLOAT, ["B", CONTEXT]),
             value("steps_to_event", TensorProto.FLOAT, ["B"]),
-            value("patches", TensorProto.INT64, []),
         ],
-        [value("quantiles", TensorProto.FLOAT, ["B", "n", len(LEVELS)])],
+        [value("quantiles", TensorProto.FLOAT, ["B", len(KNOTS), len(LEVELS)])],
         [numpy_helper.from_array(np.asarray(held), name) for name, held in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

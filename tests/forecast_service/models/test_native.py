@@ -15,7 +15,7 @@ from forecast_service.bands import QuantileSource
 from forecast_service.batch import Batch, Query, scatter
 from forecast_service.models import port
 from forecast_service.models.errors import WeightsError
-from forecast_service.models.native import CHUNK, Native
+from forecast_service.models.native import CHUNK, Native, aligned
 from forecast_service.postprocess import WidthLimits
 from forecast_service.transform import LOGIT, expit, logit
 
@@ -34,7 +34,7 @@ def batch(values: Any, *, steps: int = 12, to_event: Any = None) -> Batch:
 
 def test_the_file_says_its_shape(native: Native) -> None:
     shape = native.shape
-    assert (shape.context, shape.horizon, shape.patch, shape.version) == (512, 288, 24, "test")
+    assert (shape.context, shape.horizon, shape.version) == (512, 288, "test")
 
 
 @pytest.mark.parametrize("steps", [1, 24, 25, 288])
@@ -108,15 +108,28 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "broken",
-    [{"levels": "[0.5, 0.1]"}, {"levels": "[]"}, {"levels": "x"}, {"horizon": "0"},
-     {"context": "many"}],
+    [{"levels": "[0.5, 0.1]"}, {"levels": "[]"}, {"levels": "x"}, {"knots": "[0, 1]"},
+     {"knots": "[1, 1]"}, {"knots": "3"}, {"context": "many"}],
 )  # fmt: skip
 def test_senseless_metadata_are_refused(
     write_model: Callable[..., Path], tmp_path: Path, broken: dict[str, str]
 ) -> None:
-    good = {"levels": json.dumps([0.1]), "version": "1", "context": "512", "horizon": "288"}
+    good = {"levels": json.dumps([0.1]), "version": "1", "context": "512", "knots": "[1]"}
     with pytest.raises(WeightsError, match=r"native\.onnx"):
         Native(write_model(tmp_path / "native.onnx", good | broken))
+
+
+def test_between_knots_a_random_walk_stays_one(native: Native) -> None:
+    raw = native.forecast(batch([[0.5, 0.5]], steps=288), 1.0)
+    expected = 0.1 * np.sqrt(np.arange(1, 289)) * 1.2815516
+    assert logit(raw.quantiles[0, :, 5]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_holes_are_filled_with_what_came_before_and_masked() -> None:
+    nan = np.nan
+    values, mask = aligned(np.array([[nan, 0.25, nan, 0.75]]), 6)
+    assert values.tolist() == [[0.25, 0.25, 0.25, 0.25, 0.25, 0.75]]
+    assert mask.tolist() == [[0, 0, 0, 1, 0, 1]]
 
 
 def test_the_tiny_model_is_a_random_walk(native: Native) -> None:
