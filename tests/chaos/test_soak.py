@@ -69,9 +69,7 @@ def test_every_request_is_answered_while_replicas_are_killed(
     kills = cluster.run(load.run(family))
     count, worst = len(load.seconds), max(load.seconds)
     with capsys.disabled():
-        print(
-            f"\n{family}: {kills} kills, {count} answers in {worst:.3f} s, {dict(load.seen)}"
-        )
+        print(f"\n{family}: {kills} kills, {count} answers in {worst:.3f} s, {dict(load.seen)}")
     assert kills >= 2
     assert worst < 1.25
     assert load.seen[served_by, FallbackReason.NONE.name] > 100
