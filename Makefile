@@ -63,8 +63,16 @@ lint: $(STAMP)  ## ruff, mypy, import contracts
 bench: $(STAMP)  ## what it does and how fast, beside what one would use instead
 	@$(BIN)/python -m benchmarks
 
-train:  ## the native model
-	@echo "there is no model to train yet: the baselines have no weights" >&2; exit 1
+TRAIN_STAMP := .venv-train/.installed
+$(TRAIN_STAMP): pyproject.toml
+	@test -x .venv-train/bin/python || $(PYTHON) -m venv .venv-train
+	@echo "installing PyTorch and what else training needs into .venv-train"
+	@PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-train/bin/python -m pip --quiet install --editable ./protos --editable '.[train]'
+	@touch $@
+
+DATA ?= $(wildcard ../shared/data/dev)
+train: $(TRAIN_STAMP)  ## the native model's weights and card; DATA= recorded markets, ARGS="--steps …"
+	@OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=2 .venv-train/bin/python -m forecast_service.training $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 sdk: $(STAMP)  ## wheels of the client and of the platform, in dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist ./protos .
@@ -74,5 +82,5 @@ docs: $(STAMP)  ## the generated parts of the documents
 	@$(BIN)/python docs/generate.py
 
 clean:  ## what can be made again; var/ too
-	@rm -rf $(VENV) .venv-proto var dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .venv-proto .venv-train var dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +

@@ -30,7 +30,6 @@ from forecast_service.batch import (
     gather,
     scatter,
 )
-from forecast_service.models.baselines import answer
 from forecast_service.series import Series
 from marketcal.errors import Overloaded
 
@@ -60,30 +59,6 @@ class Backend(Protocol):
     async def answer(self, batches: Sequence[Batch], budget: float) -> list[BatchAnswer]:
         """One answer per batch; raises when it cannot within ``budget`` seconds."""
         ...
-
-
-class InProcess:
-    """The baselines in the caller's own process."""
-
-    served_by = "in-process"
-
-    async def answer(self, batches: Sequence[Batch], budget: float) -> list[BatchAnswer]:
-        """Computes on the event loop when that is short, else in a thread."""
-        if sum(map(_numbers, batches)) <= _INLINE_NUMBERS:
-            return [answer(batch) for batch in batches]
-        return await asyncio.to_thread(lambda: [answer(batch) for batch in batches])
-
-
-_INLINE_NUMBERS = 64 * 512
-"""Numbers in and out up to which a hand-over to a thread costs more than it frees."""
-_NUMBERS_PER_BATCH = 2_000
-"""What a batch costs besides its numbers: many small batches are no small work."""
-
-
-def _numbers(batch: Batch) -> int:
-    rows = batch.values.shape[0]
-    answers = rows * batch.query.horizon_steps * len(batch.query.levels)
-    return int(batch.values.size + answers) + _NUMBERS_PER_BATCH
 
 
 @dataclass(frozen=True, slots=True)

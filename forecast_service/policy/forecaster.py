@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from forecast_service.batch import Bands
+from forecast_service.in_process import InProcess
 from forecast_service.models.catalog import CATALOG, ModelCard
 from forecast_service.policy.baselines import Baselines, Failures
 from forecast_service.policy.cache import ForecastCache, input_key
@@ -29,7 +30,7 @@ from forecast_service.policy.flights import Flights
 from forecast_service.policy.gates import closed_gate
 from forecast_service.policy.lane import Lane
 from forecast_service.policy.statistics import Statistics
-from forecast_service.pool import Backend, CallReport, InProcess, Pool
+from forecast_service.pool import Backend, CallReport, Pool
 from forecast_service.series import Series
 from forecast_service.settings import ForecastSettings
 from forecast_service.settings import InProcess as Where

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 
 from forecast_service.batch import Bands, InvalidAnswerError
+from forecast_service.models.errors import ModelError
 from forecast_service.policy.attempt import attempt
 from forecast_service.policy.breaker import Breaker, BreakerState
 from forecast_service.policy.deadline import HASTE_SECONDS, Deadline
@@ -102,5 +103,5 @@ class Lane:
         after = self._breaker.state
         if before is not after:
             _LOG.warning("%s: breaker %s", self._pool.backend.served_by, after.name)
-        if not isinstance(error, InvalidAnswerError):
+        if not isinstance(error, InvalidAnswerError | ModelError):  # then Ray itself is well
             self._ended(error is not None)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from forecast_service.batch import Bands, Batch, BatchAnswer, InvalidAnswerError, Query
+from forecast_service.in_process import InProcess
 from forecast_service.models.baselines import answer
-from forecast_service.pool import InProcess, Pool
+from forecast_service.pool import Pool
 from forecast_service.series import Series, series_of
 from forecast_service.transform import LOGIT
 from marketcal.errors import Overloaded

@@ -1,0 +1,138 @@
+"""Scores of quantile bands against what happened, and intervals on them.
+
+Errors of one event are not independent: intervals come from resampling events, never windows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecast_service.transform import FloatArray
+
+TIE = 1e-9
+"""An actual this near to a bound lies on it, and on it is inside: prices have ticks."""
+RESAMPLES = 2000
+
+
+def pinball(quantiles: FloatArray, levels: FloatArray, actual: FloatArray) -> FloatArray:
+    """Pinball (quantile) loss.
+
+    Args:
+        quantiles: [..., Q].
+        levels: [Q] in (0, 1).
+        actual: [...].
+
+    Returns:
+        [..., Q], ≥ 0; half the absolute error at the median.
+
+    >>> pinball(np.array([[0.4, 0.6]]), np.array([0.1, 0.9]), np.array([0.5])).round(3).tolist()
+    [[0.01, 0.01]]
+    """
+    above = actual[..., None] - quantiles
+    return np.asarray(np.maximum(levels * above, (levels - 1.0) * above))
+
+
+def covered(low: FloatArray, high: FloatArray, actual: FloatArray) -> NDArray[np.bool_]:
+    """Whether ``actual`` lies in [low, high], ties inside; one shape for all."""
+    return np.asarray((actual >= low - TIE) & (actual <= high + TIE))
+
+
+def winkler(low: FloatArray, high: FloatArray, actual: FloatArray, share: float) -> FloatArray:
+    """Interval (Winkler) score of a central band that promises ``share`` of the actuals.
+
+    Width plus 2 / (1 - share) times the distance by which the band is missed; lower is better
+    (Gneiting and Raftery, JASA 102, 2007, section 6.2).
+    """
+    missed = np.maximum(low - actual, 0.0) + np.maximum(actual - high, 0.0)
+    return np.asarray(high - low + 2.0 / (1.0 - share) * missed)
+
+
+def weighted_interval_score(
+    quantiles: FloatArray, levels: FloatArray, actual: FloatArray
+) -> FloatArray:
+    """Weighted interval score (Bracher et al., PLoS Comput. Biol. 17, 2021), equation 3.
+
+    Args:
+        quantiles: [..., Q] at symmetric levels with the median among them.
+        levels: [Q], increasing, symmetric about 1/2.
+        actual: [...].
+
+    Returns:
+        [...], in the unit of ``actual``.
+
+    Raises:
+        ValueError: the levels are not symmetric or lack the median.
+    """
+    pairs = levels.size // 2
+    if levels.size % 2 == 0 or np.abs(levels + levels[::-1] - 1.0).max() > TIE:
+        raise ValueError("levels must be symmetric about 1/2 and contain it")
+    total = 0.5 * np.abs(actual - quantiles[..., pairs])
+    for k in range(pairs):
+        alpha = 2.0 * float(levels[k])
+        score = winkler(quantiles[..., k], quantiles[..., -1 - k], actual, 1.0 - alpha)
+        total = total + alpha / 2.0 * score
+    return np.asarray(total / (pairs + 0.5))
+
+
+def crps(quantiles: FloatArray, levels: FloatArray, actual: FloatArray) -> FloatArray:
+    """[...] continuous ranked probability score by the trapezoidal rule over the levels.
+
+    Twice the integral of the pinball loss; the tails beyond the outermost levels take the value
+    there, as far as the levels reach.
+    """
+    loss = pinball(quantiles, levels, actual)
+    inner = ((loss[..., 1:] + loss[..., :-1]) * np.diff(levels)).sum(axis=-1) / 2.0
+    tails = loss[..., 0] * levels[0] / 2.0 + loss[..., -1] * (1.0 - levels[-1]) / 2.0
+    return np.asarray(2.0 * (inner + tails))
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A figure with its interval.
+
+    Attributes:
+        value: the figure on the whole sample.
+        low, high: percentile interval.
+        events: independent events behind it.
+    """
+
+    value: float
+    low: float
+    high: float
+    events: int
+
+
+def ratio_of_means(
+    numerator: FloatArray,
+    denominator: FloatArray,
+    event: NDArray[np.str_],
+    *,
+    rng: np.random.Generator,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """Σ numerator / Σ denominator with an interval by resampling whole events.
+
+    A mean is the ratio to ones, a paired difference of scores the mean of the differences.
+
+    Args:
+        numerator, denominator: [N] per window.
+        event: [N] which event a window belongs to.
+    """
+    _, of = np.unique(event, return_inverse=True)
+    events = int(of.max()) + 1
+    above = np.bincount(of, weights=numerator, minlength=events)
+    below = np.bincount(of, weights=denominator, minlength=events)
+    drawn = rng.multinomial(events, np.full(events, 1.0 / events), size=resamples)
+    totals = drawn @ below
+    ratios = (drawn @ above)[totals > 0] / totals[totals > 0]
+    low, high = np.quantile(ratios, [(1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0])
+    return Interval(float(above.sum() / below.sum()), float(low), float(high), events)
+
+
+def mean(values: FloatArray, event: NDArray[np.str_], *, rng: np.random.Generator) -> Interval:
+    """The mean of ``values`` [N] with an interval by resampling events."""
+    return ratio_of_means(values, np.ones_like(values), event, rng=rng)

@@ -1,0 +1,1 @@
+"""Training of the native model: data, network, losses, export, evaluation; extra ``[train]``."""
