@@ -111,6 +111,12 @@ def finish(
     return FinalBand(np.clip(ordered, 0.0, 1.0), counts)
 
 
+def reference_width(levels: tuple[float, ...]) -> FloatArray | None:
+    """[Q] weights over the quantiles that give the width of `WidthLimits`; None where none is."""
+    reference = _reference(levels)
+    return None if reference is None else reference.high - reference.low
+
+
 def _widen(ordered: FloatArray, reference: _Reference, *, deficit: FloatArray) -> FloatArray:
     """Open bands [B, H, Q] by ``deficit`` [B, H] around the median, in the shape of a normal.
 

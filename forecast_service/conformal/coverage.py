@@ -1,0 +1,164 @@
+"""Coverage on what the corrections have not seen, before and after, with intervals over events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecast_service.conformal.fit import Outcomes, Rules, fit_step, groups
+from forecast_service.conformal.independent import split
+from forecast_service.conformal.scores import Levels
+from forecast_service.conformal.state import ConformalState, ModelKey
+from forecast_service.interval_scores import Interval, covered, mean
+from forecast_service.postprocess import WidthLimits
+from forecast_service.transform import FloatArray
+
+THIRDS = {"short": (1, 6), "middle": (8, 36), "long": (48, 2016)}
+"""First and last knot of each part of the horizon, each about a third of the knots up to 288."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How often a central band covered.
+
+    Attributes:
+        segment: whose bands; a key with ``*`` for a pooled dimension.
+        third: part of the horizon, a key of `THIRDS`.
+        nominal: share that was promised.
+        before, after: share covered raw and corrected; their intervals resample events.
+        width_before, width_after: mean widths in price.
+        samples: independent windows, each step counted.
+    """
+
+    segment: str
+    third: str
+    nominal: float
+    before: Interval
+    after: Interval
+    width_before: float
+    width_after: float
+    samples: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """Windows of one step that no correction was fitted on.
+
+    Attributes:
+        step: of the horizon.
+        outcomes: the windows.
+        before, after: [N] whether the raw and the corrected band covered.
+        width_before, width_after: [N] float64.
+    """
+
+    step: int
+    outcomes: Outcomes
+    before: NDArray[np.bool_]
+    after: NDArray[np.bool_]
+    width_before: FloatArray
+    width_after: FloatArray
+
+
+def measured_step(
+    outcomes: Outcomes,
+    levels: Levels,
+    *,
+    step: int,
+    freq_seconds: int,
+    split_at: int,
+    rules: Rules,
+    band: tuple[float, float] = (0.1, 0.9),
+    limits: WidthLimits | None = None,
+    tails: Mapping[str, float] | None = None,
+) -> Measured:
+    """Fits on what was settled before the split, and measures on what began a horizon after it.
+
+    Args:
+        outcomes: forecasts of ``step`` steps.
+        levels: of the quantiles.
+        step: horizon step, ≥ 1.
+        freq_seconds: length of a step.
+        split_at: seconds since the epoch.
+        rules: when there is enough to fit.
+        band: the two levels whose coverage is measured.
+        limits: width limits of the corrected bands; None for the defaults.
+        tails: as in `fit_step`.
+    """
+    fit_on, measure_on = split(outcomes.origin, at=split_at, horizon_seconds=step * freq_seconds)
+    found = fit_step(
+        outcomes.where(fit_on), levels, step=step, freq_seconds=freq_seconds, rules=rules,
+        tails=tails,
+    )  # fmt: skip
+    unseen = outcomes.where(measure_on).settled(step * freq_seconds)
+    key = ModelKey("", "", freq_seconds)
+    after = corrected_rows(ConformalState("", {key: found}), key, unseen, levels, step, limits)
+    low, high = levels.index(band[0]), levels.index(band[1])
+    raw = unseen.quantiles
+    return Measured(
+        step,
+        unseen,
+        covered(raw[:, low], raw[:, high], unseen.actual),
+        covered(after[:, low], after[:, high], unseen.actual),
+        raw[:, high] - raw[:, low],
+        after[:, high] - after[:, low],
+    )
+
+
+def corrected_rows(
+    state: ConformalState,
+    key: ModelKey,
+    outcomes: Outcomes,
+    levels: Levels,
+    step: int,
+    limits: WidthLimits | None = None,
+) -> FloatArray:
+    """[N, Q] corrected bands of the windows of one step; as they were where nothing was fitted."""
+    kept = limits or WidthLimits()
+    result = outcomes.quantiles.copy()
+    for place, segment in enumerate(outcomes.segments):
+        rows = np.flatnonzero(outcomes.segment == place)
+        factors = state.at_steps(key, segment, np.array([float(step)]), levels)
+        if rows.size and factors is not None:
+            result[rows] = factors.corrected(result[rows], (kept.minimum, kept.maximum))
+    return result
+
+
+def coverages(
+    measured: list[Measured],
+    *,
+    nominal: float,
+    rules: Rules,
+    rng: np.random.Generator,
+) -> list[Coverage]:
+    """Coverage of every segment and third of the horizon that has enough events."""
+    found: list[Coverage] = []
+    for third, (first, last) in THIRDS.items():
+        parts = [one for one in measured if first <= one.step <= last and one.before.size]
+        by_segment: dict[str, list[tuple[Measured, NDArray[np.intp]]]] = {}
+        for one in parts:
+            for segment, rows in groups(one.outcomes):
+                by_segment.setdefault(segment, []).append((one, rows))
+        for segment, members in by_segment.items():
+            event = np.concatenate([one.outcomes.event[rows] for one, rows in members])
+            if np.unique(event).size < rules.min_events:
+                continue
+
+            def joined(
+                name: str, of: list[tuple[Measured, NDArray[np.intp]]] = members
+            ) -> FloatArray:
+                return np.concatenate([getattr(one, name)[rows] for one, rows in of]).astype(float)
+
+            names = event.astype(np.str_)
+            before, after = joined("before"), joined("after")
+            found.append(
+                Coverage(
+                    segment, third, nominal,
+                    mean(before, names, rng=rng), mean(after, names, rng=rng),
+                    float(joined("width_before").mean()), float(joined("width_after").mean()),
+                    int(before.size),
+                )
+            )  # fmt: skip
+    return found

@@ -1,0 +1,189 @@
+"""From what happened to corrections: one order statistic per segment, step, level and width class.
+
+For a level that promises a share p of the actuals on its side (1 - τ below the median, τ above it)
+the correction is the score of rank ⌈(n + 1) · p⌉ of n. On exchangeable windows that covers at least
+p, for any law and any n (Vovk; Romano et al. 2019, theorem 1). Windows of one event are not
+exchangeable one by one, so the margin counts events: with e events among n windows the rank is
+⌈n · ⌈(e + 1) · p⌉ / e⌉, which is the same where every window is its own event. Where the rank would
+be above n there is no correction, and the band stays as it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecast_service.conformal.independent import BoolArray, thinned
+from forecast_service.conformal.scores import Geometry, Levels, geometry, is_quiet, scores
+from forecast_service.conformal.segments import ALL, chain
+from forecast_service.transform import FloatArray
+
+KNOTS = (1, 2, 3, 4, 6, 8, 12, 18, 24, 36, 48, 72, 108, 144, 192, 288, 432, 576, 864, 1152, 2016)
+"""Steps that are fitted; the others lie between them."""
+FIT_LEVELS = (0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975, 0.995)
+"""Levels that are fitted; the others lie between them."""
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """When there is enough to count.
+
+    Attributes:
+        min_samples: fewest independent windows behind a correction.
+        min_events: fewest events behind a correction.
+    """
+
+    min_samples: int = 100
+    min_events: int = 30
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcomes:
+    """Forecasts for one step of the horizon, and what happened.
+
+    Attributes:
+        quantiles: [N, Q] float64 in [0, 1], raw; NaN at levels that a forecast did not have.
+        actual: [N] float64 in [0, 1], NaN = missing.
+        market, event: [N] int64 codes.
+        origin: [N] int64 seconds since the epoch.
+        segment: [N] int64 places in ``segments``.
+        segments: keys of the finest segments.
+    """
+
+    quantiles: FloatArray
+    actual: FloatArray
+    market: NDArray[np.int64]
+    event: NDArray[np.int64]
+    origin: NDArray[np.int64]
+    segment: NDArray[np.int64]
+    segments: tuple[str, ...] = (ALL,)
+
+    def where(self, keep: BoolArray) -> Outcomes:
+        """The windows for which ``keep`` [N] holds."""
+        arrays = {
+            field.name: getattr(self, field.name)[keep]
+            for field in dataclasses.fields(self)
+            if field.name != "segments"
+        }
+        return dataclasses.replace(self, **arrays)
+
+    def settled(self, spacing: int) -> Outcomes:
+        """The independent windows whose outcome is known; ``spacing`` as in `thinned`."""
+        known = self.where(np.isfinite(self.actual))
+        return known.where(thinned(known.market, known.origin, spacing=spacing))
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """The correction of one level.
+
+    Attributes:
+        segment: whose; a key with ``*`` for a pooled dimension.
+        quiet: whether of quiet bands or of the others.
+        horizon_step: of which step.
+        level: of which level.
+        correction: in units of the level's distance from the median, see `scores`.
+        samples: independent windows behind it.
+        events: events behind those.
+    """
+
+    segment: str
+    quiet: bool
+    horizon_step: int
+    level: float
+    correction: float
+    samples: int
+    events: int
+
+
+def rank(samples: int, events: int, share: float) -> int | None:
+    """Rank of the order statistic that covers ``share``; None when there are too few events.
+
+    >>> rank(99, 99, 0.9), rank(9, 9, 0.9), rank(8, 8, 0.9), rank(100, 10, 0.9)
+    (90, 9, None, 100)
+    """
+    of_events = math.ceil((events + 1) * share - _ROUNDING)
+    if of_events > events:
+        return None
+    return math.ceil(samples * of_events / events - _ROUNDING)
+
+
+def fit_step(
+    outcomes: Outcomes,
+    levels: Levels,
+    *,
+    step: int,
+    freq_seconds: int,
+    rules: Rules,
+    tails: Mapping[str, float] | None = None,
+) -> list[Correction]:
+    """The corrections of one step, for every segment that has enough windows.
+
+    Args:
+        outcomes: forecasts of ``step`` steps.
+        levels: of the quantiles; the median must be among or between them.
+        step: horizon step, ≥ 1.
+        freq_seconds: length of a step.
+        rules: when there is enough.
+        tails: for a segment the factor by which its tails are to be smaller or larger (see
+            `adaptive`); 1 where it is not named.
+
+    Raises:
+        ValueError: the levels do not reach both sides of the median.
+    """
+    shape = geometry(levels)
+    if shape is None:
+        raise ValueError("levels must lie on both sides of the median")
+    kept = outcomes.settled(step * freq_seconds)
+    score, quiet = scores(kept.quantiles, shape, kept.actual), is_quiet(kept.quantiles, shape)
+    found: list[Correction] = []
+    for segment, members in groups(kept):
+        tail = 1.0 if tails is None else tails.get(segment, 1.0)
+        for is_one in (False, True):
+            chosen = members[quiet[members] == is_one]
+            if chosen.size >= rules.min_samples:
+                lines = _order_statistics(score[chosen], kept.event[chosen], shape, rules, tail)
+                found.extend(Correction(segment, is_one, step, *line) for line in lines)
+    return found
+
+
+def groups(outcomes: Outcomes) -> Iterator[tuple[str, NDArray[np.intp]]]:
+    """(key, places) of every segment of the chains of these windows, the coarsest first."""
+    for depth in (3, 2, 1, 0):
+        keys = [chain(segment)[depth] for segment in outcomes.segments]
+        names = sorted(set(keys))
+        code = np.array([names.index(key) for key in keys], dtype=np.int64)[outcomes.segment]
+        order = np.argsort(code, kind="stable")
+        ends = np.searchsorted(code[order], np.arange(len(names) + 1))
+        for place, name in enumerate(names):
+            if ends[place] < ends[place + 1]:
+                yield name, order[ends[place] : ends[place + 1]]
+
+
+def _order_statistics(
+    score: FloatArray, event: NDArray[np.int64], shape: Geometry, rules: Rules, tail: float
+) -> Iterator[tuple[float, float, int, int]]:
+    """(level, correction, samples, events) of each level that has enough."""
+    known = np.isfinite(score)
+    ordered = np.sort(np.where(known, score, np.inf), axis=0)
+    for place in np.flatnonzero(shape.side):
+        level = float(shape.levels[place])
+        samples = int(known[:, place].sum())
+        events = int(np.unique(event[known[:, place]]).size)
+        share = 1.0 - min(min(level, 1.0 - level) * tail, 0.5)
+        if samples < rules.min_samples or events < rules.min_events:
+            continue
+        at = rank(samples, events, share)
+        if at is not None:
+            yield level, float(ordered[at - 1, place]), samples, events
+
+
+def knots_within(steps: int) -> Iterable[int]:
+    """The knots up to ``steps``."""
+    return [knot for knot in KNOTS if knot <= steps]
