@@ -5,60 +5,23 @@ are named here, and nothing else. Times are UTC microseconds, probabilities are 
 ids are text, money is float64 US dollars (Decimal lives in the execution ledger alone).
 
 ``schema_version`` is a constant column of every table; it rises when a column changes meaning.
+The tables of forecasts are described beside, in `forecast_tables`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+from market_data.forecast_tables import (
+    CONFORMAL_ADAPTIVE,
+    CONFORMAL_COVERAGE,
+    CONFORMAL_STATE,
+    FORECAST_BAND,
+)
+from market_data.table import COUNT, FLAG, REAL, SCHEMA_VERSION, TEXT, TEXTS, TIME, Table
+from market_data.table import describe as _table
 
-TIME = pa.timestamp("us", tz="UTC")
-TEXT = pa.string()
-REAL = pa.float64()
-COUNT = pa.int64()
-FLAG = pa.bool_()
-TEXTS = pa.list_(pa.string())
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table of the lake.
-
-    Attributes:
-        name: folder of the table below ``raw/`` or ``derived/``.
-        key: columns that identify a row; an upsert merges on them.
-        schema: Arrow schema, partition and version columns included.
-        partition_by: partition columns; ``("dt",)`` for tables that grow with time, else empty.
-        dt_from: the time column whose UTC date is ``dt``; None when the table has no ``dt``.
-    """
-
-    name: str
-    key: tuple[str, ...]
-    schema: pa.Schema
-    partition_by: tuple[str, ...] = ()
-    dt_from: str | None = None
-
-
-def _table(
-    name: str, key: tuple[str, ...], columns: dict[str, pa.DataType], *, dt_from: str | None = None
-) -> Table:
-    fields = [
-        pa.field(column, kind, nullable=column not in key) for column, kind in columns.items()
-    ]
-    fields.append(pa.field("schema_version", pa.int32(), nullable=False))
-    if dt_from is not None:
-        fields.append(pa.field("dt", pa.string(), nullable=False))
-    return Table(
-        name=name,
-        key=key,
-        schema=pa.schema(fields),
-        partition_by=("dt",) if dt_from else (),
-        dt_from=dt_from,
-    )
-
+__all__ = ["SCHEMA_VERSION", "TABLES", "Table"]
 
 _SEGMENT = {"category": TEXT, "liquidity_bucket": TEXT, "tte_bucket": TEXT}
 
@@ -191,23 +154,6 @@ FEATURE_FRAME = _table(
         "event_consensus": REAL,
         "event_dispersion": REAL,
         "impute_flags": COUNT,  # bit set: which inputs were missing
-    },
-    dt_from="ts",
-)
-
-FORECAST_BAND = _table(
-    "forecast_band",
-    ("ts", "market_id", "method", "horizon_step", "step_seconds"),
-    {
-        "ts": TIME,
-        "market_id": TEXT,
-        "method": TEXT,
-        "horizon_step": COUNT,
-        "step_seconds": COUNT,
-        "levels": pa.list_(pa.float64()),
-        "values": pa.list_(pa.float64()),
-        "model_id": TEXT,
-        "band_calibration": TEXT,  # raw | conformal
     },
     dt_from="ts",
 )
@@ -383,6 +329,9 @@ TABLES: dict[str, Table] = {
         CUTOFF_SNAPSHOT,
         FEATURE_FRAME,
         FORECAST_BAND,
+        CONFORMAL_STATE,
+        CONFORMAL_COVERAGE,
+        CONFORMAL_ADAPTIVE,
         CALIBRATION_METRICS,
         RELIABILITY_CURVE,
         TRUST_SCORE,
