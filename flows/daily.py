@@ -27,7 +27,7 @@ from market_data.intake import Progress, silent
 from market_data.lake import Lake
 
 
-def _stage(function: Callable[[Run], StageCount]) -> Task[[Run], StageCount]:
+def as_task(function: Callable[[Run], StageCount]) -> Task[[Run], StageCount]:
     """A stage as a task. Committed tables are a run's only memory: Prefect keeps no result."""
     return Task(
         function,
@@ -44,15 +44,15 @@ def _may_pass(_task: Task[..., StageCount], _run: TaskRun, state: State[StageCou
     return not isinstance(state.result(raise_on_failure=False), FlowError)
 
 
-markets = _stage(stages.markets)
-open_interest = _stage(stages.open_interest)
-prices = _stage(stages.prices)
-labels = _stage(stages.labels)
-cutoffs = _stage(stages.cutoffs)
-features = _stage(stages.features)
-metrics = _stage(stages.metrics)
-trust = _stage(stages.trust)
-scoreboard = _stage(stages.scoreboard)
+markets = as_task(stages.markets)
+open_interest = as_task(stages.open_interest)
+prices = as_task(stages.prices)
+labels = as_task(stages.labels)
+cutoffs = as_task(stages.cutoffs)
+features = as_task(stages.features)
+metrics = as_task(stages.metrics)
+trust = as_task(stages.trust)
+scoreboard = as_task(stages.scoreboard)
 
 INGESTION = (markets, open_interest, prices)
 CALIBRATION = (labels, cutoffs, features, metrics, trust, scoreboard)

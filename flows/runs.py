@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
@@ -66,6 +66,7 @@ class Run:
 
     Attributes:
         now: the clock of the run's own row.
+        parameters: what else shapes the result, as plain values.
         progress: called with (stage, done, in all or None): at the start of a stage with nothing
             done, while it ingests, and when its rows are committed with all done.
         stages: what each finished stage did.
@@ -78,6 +79,7 @@ class Run:
     interval_start: datetime
     interval_end: datetime
     now: Callable[[], datetime]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
     progress: Progress = silent
     stages: dict[str, StageCount] = field(default_factory=dict)
     under_way: str | None = None
@@ -92,7 +94,11 @@ class Run:
     @property
     def config_hash(self) -> str:
         """Digest of what shapes the result; where the data lie does not."""
-        shaping = {"windows": self.settings.windows, "seed": self.settings.seed}
+        shaping = {
+            "windows": self.settings.windows,
+            "seed": self.settings.seed,
+            **self.parameters,
+        }
         return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
 
     @property

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_FILL_SECONDS = 3600
+CADENCES = {"1m": 60, "5m": 300, "15m": 900, "1h": 3600, "1d": 86_400}
+"""Usual lengths of a step, in seconds."""
 
 
 def resample(
@@ -42,3 +44,20 @@ def resample(
     safe = np.maximum(at, 0)
     is_known = (at >= 0) & (grid - t[safe] <= max_fill_seconds)
     return np.where(is_known, p[safe], np.nan)
+
+
+def usual_cadence(t: NDArray[np.int64]) -> str:
+    """The cadence whose ratio to the median step is nearest to one; 1h without a step.
+
+    Args:
+        t: [N] int64 UTC seconds, ascending.
+
+    >>> usual_cadence(np.array([0, 3500, 7300, 10_800])), usual_cadence(np.array([0]))
+    ('1h', '1h')
+    """
+    steps = np.diff(t)
+    steps = steps[steps > 0]
+    if len(steps) == 0:
+        return "1h"
+    median = float(np.median(steps))
+    return min(CADENCES, key=lambda name: abs(np.log(median / CADENCES[name])))

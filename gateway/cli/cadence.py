@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from market_data.series import MAX_FILL_SECONDS, resample
+from market_data.series import MAX_FILL_SECONDS, resample, usual_cadence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MOST_STEPS = 288
-_CADENCES = {"1m": 60, "5m": 300, "15m": 900, "1h": 3600, "1d": 86_400}
 
 
 class HistoryTooShort(Exception):
@@ -66,23 +65,6 @@ def regular_history(points: Iterable[Any], freq: str | None = None) -> RegularHi
             f"{len(t)} recorded prices make {steps} steps of {chosen}; two are needed"
         )
     return RegularHistory(chosen, values.tolist())
-
-
-def usual_cadence(t: NDArray[np.int64]) -> str:
-    """The cadence whose ratio to the median step is nearest to one; 1h without a step.
-
-    Args:
-        t: [N] int64 UTC seconds, ascending.
-
-    >>> usual_cadence(np.array([0, 3500, 7300, 10_800])), usual_cadence(np.array([0]))
-    ('1h', '1h')
-    """
-    steps = np.diff(t)
-    steps = steps[steps > 0]
-    if len(steps) == 0:
-        return "1h"
-    median = float(np.median(steps))
-    return min(_CADENCES, key=lambda name: abs(np.log(median / _CADENCES[name])))
 
 
 def _last_steps(t: NDArray[np.int64], p: NDArray[np.float64], seconds: int) -> NDArray[np.float64]:
