@@ -113,6 +113,9 @@ def _recorded(rng: Rng, price: FloatArray) -> FloatArray:
     tick = rng.choice([0.01, 0.005, 0.001, 0.0005, 1e-6], column, p=[0.3, 0.3, 0.2, 0.1, 0.1])
     fine_edges = rng.random(column) < 0.5
     tick = np.where(fine_edges & ((seen < 0.04) | (seen > 0.96)), np.minimum(tick, 0.001), tick)
+    flicker = np.where(rng.random(column) < 0.5, np.exp(rng.uniform(-3.0, 0.0, column)), 0.0)
+    flickers = rng.random(price.shape) < rng.uniform(0.01, 0.5, column)
+    seen = seen + flickers * flicker * np.maximum(tick, 0.0005) * rng.standard_normal(price.shape)
     seen = np.clip(np.round(seen / tick) * tick, FLOOR, 1.0 - FLOOR)
     gaps = rng.random(price.shape) < np.exp(rng.uniform(np.log(1e-5), np.log(5e-3), column))
     lasting = rng.geometric(0.05, price.shape)

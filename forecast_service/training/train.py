@@ -50,7 +50,7 @@ class Recipe:
     """
 
     seed: int = 7
-    steps: int = 13_000
+    steps: int = 10_000
     batch: int = 512
     recorded_share: float = 0.3
     rate: float = 1.5e-3
