@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 
 from forecast_service.batch import Batch, BatchAnswer, InvalidAnswerError, Query
-from forecast_service.models.errors import ModelAway, ModelError, ModelLate, ModelRefused
+from forecast_service.models.errors import (
+    ModelAway,
+    ModelBroke,
+    ModelError,
+    ModelLate,
+    ModelRefused,
+)
 
 Packed = tuple[Any, ...]
 """A batch or a result as a tuple."""
@@ -21,6 +27,7 @@ _FAILURES: dict[str, type[Exception]] = {
     "late": ModelLate,
     "invalid": InvalidAnswerError,
     "away": ModelAway,
+    "broke": ModelBroke,
     "refused": ModelRefused,
     "failed": ModelError,
 }

@@ -7,6 +7,7 @@
     ├── WeightsError        its weights are missing or are not those that are expected
     ├── ModelLate           its time was over before it had answered; a TimeoutError as well
     ├── ModelAway           it cannot be reached, or rests; a ConnectionError as well
+    ├── ModelBroke          it answered with an error of its own
     └── ModelRefused        it refused the question; asking again changes nothing
 
 `forecast_service.batch.InvalidAnswerError` says that it answered with something that is no set of
@@ -34,6 +35,10 @@ class ModelLate(ModelError, TimeoutError):
 
 class ModelAway(ModelError, ConnectionError):
     """The model cannot be reached, or asked to be left alone; later it may answer."""
+
+
+class ModelBroke(ModelError):
+    """The model answered with an error of its own; another time it may do better."""
 
 
 class ModelRefused(ModelError):

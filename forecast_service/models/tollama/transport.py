@@ -4,11 +4,12 @@
 what happens   what is done
 =============  ==================================================================================
 no connection  once more after a short pause, then ModelAway
-502            once more after a short pause, then ModelAway
+502            once more after a short pause, then ModelBroke
 503            ModelAway; the model is left alone for 15 s, because one exhausted call there opens a
                breaker for every caller of its family
 429            ModelAway; left alone for 1 s, doubling up to 30 s: the server does not say how long
 400, 413       BadQuestion: some series of it may be bad
+other 5xx      ModelBroke
 401, 404 …     ModelRefused, with what is wrong: the key, the path, or a model not installed
 too late       TimeoutError; the connection is closed, and the server may work on
 =============  ==================================================================================
@@ -32,7 +33,7 @@ import httpx
 import orjson
 
 from forecast_service.batch import InvalidAnswerError
-from forecast_service.models.errors import ModelAway, ModelRefused
+from forecast_service.models.errors import ModelAway, ModelBroke, ModelRefused
 
 MAX_REPLY_BYTES = 64 << 20
 CONNECTIONS = 8
@@ -49,8 +50,12 @@ class BadQuestion(ModelRefused):
     """The server found fault with the request; with one of its series perhaps."""
 
 
-class _TryAgain(ModelAway):
+class _NoConnection(ModelAway):
     """Nothing was lost yet: one more try is allowed."""
+
+
+class _BadGateway(ModelBroke):
+    """What stands before the server could not ask it: one more try is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,7 @@ class Transport:
             seconds: after which the connection is closed.
 
         Raises:
-            TimeoutError, ModelAway, BadQuestion, ModelRefused: see the table above.
+            TimeoutError, ModelAway, ModelBroke, BadQuestion, ModelRefused: see the table above.
             InvalidAnswerError: the reply is larger than `MAX_REPLY_BYTES`.
         """
         rest = self._rests.setdefault(model, _Rest())
@@ -148,13 +153,13 @@ class Transport:
         async with asyncio.timeout(seconds):
             try:
                 return await self._once(model, body)
-            except _TryAgain:
+            except (_NoConnection, _BadGateway):
                 shortest, longest = PAUSE
                 await asyncio.sleep(shortest + (longest - shortest) * self._jitter())
                 return await self._once(model, body)
 
     async def _once(self, model: str, body: bytes) -> tuple[int, bytes]:
-        """Status and body; raises `_TryAgain` where one further try is allowed."""
+        """Status and body; raises `_NoConnection` or `_BadGateway` where one further try is allowed."""
         headers = {"Content-Type": "application/json"}
         try:
             async with self._client.stream(
@@ -162,12 +167,12 @@ class Transport:
             ) as response:
                 reply = await _read(model, response)
         except httpx.ConnectError as error:
-            raise _TryAgain(f"{model}: no connection to the server ({error})") from None
+            raise _NoConnection(f"{model}: no connection to the server ({error})") from None
         except httpx.HTTPError as error:
             # The request may have been read: the server may be at work on it.
             raise ModelAway(f"{model}: connection lost ({type(error).__name__})") from None
         if response.status_code == httpx.codes.BAD_GATEWAY:
-            raise _TryAgain(f"{model}: 502 {_detail(reply)}")
+            raise _BadGateway(f"{model}: 502 {_detail(reply)}")
         return response.status_code, reply
 
     def _refusal(self, model: str, status: int, detail: str, rest: _Rest) -> Exception:
@@ -185,7 +190,7 @@ class Transport:
             case 404 if detail == "Not Found":
                 return ModelRefused(f"{model}: the server has no such path, see tollama_path")
             case _ if status >= 500:
-                return ModelAway(said)
+                return ModelBroke(said)
             case _:
                 return ModelRefused(said)
 

@@ -15,7 +15,7 @@ from forecast_service.bands import QuantileSource
 from forecast_service.batch import Batch, InvalidAnswerError, Query
 from forecast_service.models import port
 from forecast_service.models.catalog import known_models
-from forecast_service.models.errors import ModelAway, ModelRefused
+from forecast_service.models.errors import ModelAway, ModelBroke, ModelRefused
 from forecast_service.models.tollama.adapter import Tollama
 from forecast_service.models.tollama.messages import forward_filled, timestamps
 from forecast_service.models.tollama.transport import COOL_DOWN, Server, Transport
@@ -196,7 +196,7 @@ def test_502_is_tried_once_more(model: Tollama, server: TollamaLike) -> None:
     model.forecast(batch([0.5]), 5.0)
     assert len(server.requests) == 2
     server.manner.times = 2
-    with pytest.raises(ModelAway, match="502"):
+    with pytest.raises(ModelBroke, match="502"):
         model.forecast(batch([0.5]), 5.0)
     assert len(server.requests) == 4
 
