@@ -144,7 +144,7 @@ class Network(nn.Module):  # type: ignore[misc]
 
 
 def _each(layer: nn.Linear, tokens: Tensor) -> Tensor:
-    """``layer`` on each token of [B, N, D], as one flat product: eight-bit kernels take its bias."""
+    """``layer`` on each token of [B, N, D], as one flat product: 8-bit kernels add its bias."""
     flat = layer(tokens.reshape(-1, layer.in_features))
     return flat.reshape(tokens.shape[0], tokens.shape[1], layer.out_features)
 

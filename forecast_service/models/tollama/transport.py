@@ -159,7 +159,7 @@ class Transport:
                 return await self._once(model, body)
 
     async def _once(self, model: str, body: bytes) -> tuple[int, bytes]:
-        """Status and body; raises `_NoConnection` or `_BadGateway` where one further try is allowed."""
+        """Status and body; `_NoConnection` and `_BadGateway` allow one further try."""
         headers = {"Content-Type": "application/json"}
         try:
             async with self._client.stream(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
+import resource
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -297,3 +300,28 @@ async def test_distinct_markets_leave_nothing_behind_but_the_cache(
         await asyncio.gather(*(made.forecast(a, 5.0) for a in asked))
     assert made._cache.size <= 200_000
     assert len(made._flights) == 0
+
+
+@pytest.mark.soak
+async def test_memory_stays_bounded_over_a_hundred_thousand_requests(
+    forecaster: Any, model_of: Any, ask: MakeAsk
+) -> None:
+    """Distinct markets and prices; the process may not grow once the cache is full."""
+    made = forecaster(model_of(), cache_bytes=8 << 20)
+    resident = []
+    for start in range(0, 100_000, 500):
+        asked = [
+            ask(market_id=f"m{i}", values=[i / 100_000] * 288) for i in range(start, start + 500)
+        ]
+        await asyncio.gather(*(made.forecast(a, 5.0) for a in asked))
+        if start % 10_000 == 0:
+            gc.collect()
+            resident.append(_resident_mib())
+    print(f"resident MiB each 10,000 requests: {[round(size) for size in resident]}")
+    assert made._cache.size <= 8 << 20
+    assert resident[-1] <= 1.05 * resident[3] + 2.0
+
+
+def _resident_mib() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / (1 << 20)
