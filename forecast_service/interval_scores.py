@@ -15,6 +15,8 @@ from forecast_service.transform import FloatArray
 TIE = 1e-9
 """An actual this near to a bound lies on it, and on it is inside: prices have ticks."""
 RESAMPLES = 2000
+_CHUNK = 4_000_000
+"""Numbers drawn at once, whatever the number of events."""
 
 
 def pinball(quantiles: FloatArray, levels: FloatArray, actual: FloatArray) -> FloatArray:
@@ -122,15 +124,63 @@ def ratio_of_means(
         numerator, denominator: [N] per window.
         event: [N] which event a window belongs to.
     """
+    return ratios_of_means(
+        numerator[:, None],
+        denominator[:, None],
+        event,
+        rng=rng,
+        confidence=confidence,
+        resamples=resamples,
+    )[0]
+
+
+def ratios_of_means(
+    numerators: FloatArray,
+    denominators: FloatArray,
+    event: NDArray[np.str_],
+    *,
+    rng: np.random.Generator,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> list[Interval]:
+    """`ratio_of_means` of each column, all of them on the same samples of events.
+
+    Args:
+        numerators, denominators: [N, K] per window.
+        event: [N] which event a window belongs to.
+
+    Returns:
+        [K]; NaN where a column's denominators are all zero.
+    """
     _, of = np.unique(event, return_inverse=True)
     events = int(of.max()) + 1
-    above = np.bincount(of, weights=numerator, minlength=events)
-    below = np.bincount(of, weights=denominator, minlength=events)
-    drawn = rng.multinomial(events, np.full(events, 1.0 / events), size=resamples)
-    totals = drawn @ below
-    ratios = (drawn @ above)[totals > 0] / totals[totals > 0]
-    low, high = np.quantile(ratios, [(1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0])
-    return Interval(float(above.sum() / below.sum()), float(low), float(high), events)
+    above, below = _sums(numerators, of, events), _sums(denominators, of, events)
+    rows = max(1, _CHUNK // events)
+    parts = []
+    for start in range(0, resamples, rows):
+        share = np.full(events, 1.0 / events)
+        drawn = rng.multinomial(events, share, size=min(rows, resamples - start))
+        parts.append(_ratio(drawn @ above, drawn @ below))
+    ends = [(1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0]
+    ratios = np.concatenate(parts)
+    values = _ratio(above.sum(axis=0), below.sum(axis=0))
+    found = []
+    for value, column in zip(values.tolist(), ratios.T, strict=True):
+        kept = column[np.isfinite(column)]
+        low, high = np.quantile(kept, ends) if kept.size else (np.nan, np.nan)
+        found.append(Interval(value, float(low), float(high), events))
+    return found
+
+
+def _sums(values: FloatArray, of: NDArray[np.intp], events: int) -> FloatArray:
+    """[E, K] sums of [N, K] over each event."""
+    return np.stack([np.bincount(of, column, minlength=events) for column in values.T], axis=1)
+
+
+def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
+    """Their ratio, NaN where the denominator is zero."""
+    known = below > 0
+    return np.where(known, above / np.where(known, below, 1.0), np.nan)
 
 
 def mean(values: FloatArray, event: NDArray[np.str_], *, rng: np.random.Generator) -> Interval:

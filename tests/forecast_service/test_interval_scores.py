@@ -81,3 +81,14 @@ def test_a_ratio_counts_its_events() -> None:
     )  # fmt: skip
     assert (found.value, found.events) == (0.75, 2)
     assert found.low <= found.value <= found.high
+
+
+def test_columns_share_their_samples_and_one_without_a_denominator_has_no_figure() -> None:
+    event = np.array(["a", "a", "b", "c"])
+    above = np.array([[1.0, 1.0, 0.0], [2.0, 2.0, 0.0], [4.0, 4.0, 0.0], [3.0, 3.0, 0.0]])
+    below = np.ones_like(above)
+    below[:, 2] = 0.0
+    first, same, none = scores.ratios_of_means(above, below, event, rng=np.random.default_rng(1))
+    assert first == same
+    assert first == scores.mean(above[:, 0], event, rng=np.random.default_rng(1))
+    assert np.isnan([none.value, none.low, none.high]).all()
