@@ -8,6 +8,7 @@ the longest context, and the steps at which it answers (``knots``). Contract:
                                        before it, and before the first one the first one
 ``mask``            float32 [B, C]     1 where there is a price, else 0
 ``steps_to_event``  float32 [B]        steps from the last price to the event; -1 = unknown
+``step_seconds``    float32 [B]        length of a step (optional)
 ``quantiles``       float32 [B, n, K]  the answer at the n knots, in log-odds, not decreasing
                                        along K
 ==================  =================  =========================================================
@@ -45,7 +46,7 @@ _UNLOADABLE = (
     ort_errors.NotImplemented, ort_errors.RuntimeException,
 )  # fmt: skip
 _NEEDED = frozenset({"values", "mask"})
-_POSSIBLE = _NEEDED | {"steps_to_event"}
+_POSSIBLE = _NEEDED | {"steps_to_event", "step_seconds"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,8 @@ class Native:
         if batch.steps_to_event is not None:
             known = np.nan_to_num(batch.steps_to_event, nan=UNKNOWN)
             to_event = np.maximum(known, UNKNOWN).astype(np.float32)
-        return {"values": values, "mask": mask, "steps_to_event": to_event}
+        step = np.full(values.shape[0], batch.query.freq_seconds, dtype=np.float32)
+        return {"values": values, "mask": mask, "steps_to_event": to_event, "step_seconds": step}
 
     def _run(self, inputs: Mapping[str, NDArray[Any]], chunk: slice) -> FloatArray:
         """[b, n, K] log-odds of some rows."""

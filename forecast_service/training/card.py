@@ -45,7 +45,8 @@ quotes. No other recorded family was trained on.
 - Prices beyond {eps} and 1 - {eps} are clipped; levels beyond the outermost repeat it.
 - It sees one market at a time: neither siblings of the event, nor volume, nor news.
 - Raw bands promise nothing; conformal correction on recent outcomes is what makes them cover.
-- Steps have no unit for it: a series of hours is read as one of five-minute steps would be.
+- It is told the length of a step and was trained on simulated series of a minute, 5 and 15 minutes,
+  an hour and a day; recorded series of other cadences than five minutes it has never seen.
 
 ## Evaluation
 Context 288, horizon 12, mean pinball at .1/.5/.9 without width limits, intervals (95 %) by

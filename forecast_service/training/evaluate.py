@@ -129,7 +129,8 @@ def _earlier(method: Method, windows: Windows) -> FloatArray:
 
 def _by_model(model: Model, name: str, windows: Windows, *, event: bool) -> FloatArray:
     """Raw quantiles without the product's width limits, which would hide differences."""
-    query = Query(name, HORIZON, tuple(LEVELS.tolist()), Transform(LOGIT.space, recorded.CLIP))
+    space = Transform(LOGIT.space, recorded.CLIP)
+    query = Query(name, HORIZON, tuple(LEVELS.tolist()), space, windows.step)
     parts = []
     for start in range(0, len(windows.context), _AT_ONCE):
         rows = slice(start, start + _AT_ONCE)

@@ -19,14 +19,19 @@ from forecast_service.training.layout import CONTEXT, KNOTS, LEVELS
 from forecast_service.training.network import Network
 from forecast_service.training.samples import Samples, filled
 
-INPUTS = ("values", "mask", "steps_to_event")
+INPUTS = ("values", "mask", "steps_to_event", "step_seconds")
 KEPT_EXACT = ("embed_summary", "readout.2")
 """Layers left in single precision: the first reads raw statistics, the last one scales."""
 
 
 def export(network: Network, path: Path) -> None:
     """Writes ``network`` in single precision."""
-    example = (torch.full((2, CONTEXT), 0.5), torch.ones(2, CONTEXT), torch.full((2,), -1.0))
+    example = (
+        torch.full((2, CONTEXT), 0.5),
+        torch.ones(2, CONTEXT),
+        torch.full((2,), -1.0),
+        torch.full((2,), 300.0),
+    )
     batch = torch.export.Dim("batch", min=1, max=4096)
     program = torch.onnx.export(
         network.eval(),
@@ -34,7 +39,7 @@ def export(network: Network, path: Path) -> None:
         dynamo=True,
         input_names=list(INPUTS),
         output_names=["quantiles"],
-        dynamic_shapes=({0: batch}, {0: batch}, {0: batch}),
+        dynamic_shapes=({0: batch}, {0: batch}, {0: batch}, {0: batch}),
         verbose=False,
     )
     if program is None:
@@ -82,7 +87,7 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, samples: Samples, at_once: int = 64) -> None:
         values, mask = filled(samples.context)
         to_event = np.nan_to_num(samples.steps_to_event, nan=-1.0).astype(np.float32)
-        arrays = dict(zip(INPUTS, (values, mask, to_event), strict=True))
+        arrays = dict(zip(INPUTS, (values, mask, to_event, samples.step_seconds), strict=True))
         self._parts: Iterator[dict[str, Any]] = iter(
             [
                 {name: array[start : start + at_once] for name, array in arrays.items()}

@@ -87,7 +87,9 @@ class Network(nn.Module):  # type: ignore[misc]
         self.register_buffer("gap_bias", torch.log(torch.expm1(scores.diff())))
         self.register_buffer("root", torch.tensor(KNOTS, dtype=torch.float32).sqrt()[:, None])
 
-    def forward(self, values: Tensor, mask: Tensor, steps_to_event: Tensor) -> Tensor:
+    def forward(
+        self, values: Tensor, mask: Tensor, steps_to_event: Tensor, step_seconds: Tensor
+    ) -> Tensor:
         """Quantiles in log-odds.
 
         Args:
@@ -95,15 +97,16 @@ class Network(nn.Module):  # type: ignore[misc]
                 (the first observation where there is none).
             mask: [B, CONTEXT] 1 where a value was observed, else 0.
             steps_to_event: [B] steps from the last value to the event, -1 when unknown.
+            step_seconds: [B] length of a step.
 
         Returns:
             [B, KNOTS, LEVELS], increasing along the last axis.
         """
-        encoded, last, scale = self.encode(values, mask, steps_to_event)
+        encoded, last, scale = self.encode(values, mask, steps_to_event, step_seconds)
         return self.read(encoded, last, scale)
 
     def encode(
-        self, values: Tensor, mask: Tensor, steps_to_event: Tensor
+        self, values: Tensor, mask: Tensor, steps_to_event: Tensor, step_seconds: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """[B, D] what the summary token has gathered; last log-odds and scale, [B, 1] each."""
         clipped = values.clamp(EPS, 1.0 - EPS)
@@ -111,6 +114,7 @@ class Network(nn.Module):  # type: ignore[misc]
         moves = functional.pad(odds[:, 1:] - odds[:, :-1], (1, 0))
         last = odds[:, -1:]
         summary, scale = _summary(clipped, odds, moves, mask, steps_to_event)
+        summary = torch.cat([summary, torch.log(step_seconds / 300.0)[:, None] / 3.0], dim=1)
         channels = torch.stack(
             [_asinh((odds - last) / (4.0 * scale)), _asinh(moves / scale), mask], dim=1
         )
@@ -163,7 +167,7 @@ def _patches(channels: Tensor, size: int) -> Tensor:
 
 
 def _summary_size() -> int:
-    return 6 + 4 * len(WINDOWS)
+    return 7 + 4 * len(WINDOWS)
 
 
 def _summary(

@@ -18,6 +18,7 @@ from forecast_service.transform import FloatArray
 
 Rng = np.random.Generator
 FLOOR = 0.0005
+CADENCES = np.array([60.0, 300.0, 300.0, 900.0, 3600.0, 3600.0, 86_400.0])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,15 +28,18 @@ class Simulated:
     Attributes:
         prices: [N, T] float32 in [FLOOR, 1 - FLOOR], NaN = missing.
         steps_to_event: [N, T] float32; NaN where the event is beyond what is known.
+        step_seconds: [N] float32, length of a step: the day's rhythm follows from it.
     """
 
     prices: NDArray[np.float32]
     steps_to_event: NDArray[np.float32]
+    step_seconds: NDArray[np.float32]
 
 
 def simulate(rng: Rng, *, series: int, length: int) -> Simulated:
     """``series`` markets of ``length`` steps."""
-    pace = _pace(rng, series, length)
+    step_seconds = rng.choice(CADENCES, series)
+    pace = _pace(rng, step_seconds, length)
     ends = rng.random(series) < 0.55
     end = np.where(ends, rng.integers(length // 3, length + 1, series), length)
     places = np.arange(length)
@@ -52,11 +56,14 @@ def simulate(rng: Rng, *, series: int, length: int) -> Simulated:
     observed = np.where(places <= end[:, None] + rng.integers(0, 24, (series, 1)), observed, np.nan)
     to_event = np.where(ends[:, None], end[:, None] - 1.0 - places, np.nan)
     to_event = np.where(to_event >= 0, to_event, np.nan)
-    return Simulated(observed.astype(np.float32), to_event.astype(np.float32))
+    return Simulated(
+        observed.astype(np.float32), to_event.astype(np.float32), step_seconds.astype(np.float32)
+    )
 
 
-def _pace(rng: Rng, series: int, length: int) -> FloatArray:
+def _pace(rng: Rng, step_seconds: FloatArray, length: int) -> FloatArray:
     """[N, T] information per step, > 0."""
+    series = step_seconds.size
     shape = (series, length)
     column = (series, 1)
     speed = np.exp(rng.uniform(np.log(0.002), np.log(0.08), column))
@@ -64,7 +71,7 @@ def _pace(rng: Rng, series: int, length: int) -> FloatArray:
     persistence = 0.98
     slow = signal.lfilter([np.sqrt(1 - persistence**2)], [1.0, -persistence], noise, axis=0)[200:].T
     level = np.exp(slow * rng.uniform(0.0, 1.2, column))
-    period = rng.choice([24.0, 96.0, 288.0], column)
+    period = np.maximum(86_400.0 / step_seconds[:, None], 2.0)
     rhythm = np.exp(
         rng.uniform(0.0, 2.0, column)
         * np.sin(2 * np.pi * (np.arange(length) / period + rng.random(column)))

@@ -55,6 +55,7 @@ class Windows:
 
     Attributes:
         family: its name.
+        step: seconds between values.
         context: [N, CONTEXT] float64, left-padded with missing values.
         target: [N, HORIZON] float64, complete.
         steps_to_event: [N] float64 from the origin, NaN when unknown.
@@ -63,6 +64,7 @@ class Windows:
     """
 
     family: str
+    step: int
     context: FloatArray
     target: FloatArray
     steps_to_event: FloatArray
@@ -73,6 +75,7 @@ class Windows:
         """The windows for which ``keep`` [N] holds."""
         return Windows(
             self.family,
+            self.step,
             self.context[keep],
             self.target[keep],
             self.steps_to_event[keep],
@@ -109,6 +112,7 @@ def windows(family: str, series: Sequence[RecordedSeries]) -> Windows:
             rows.append((context, target, (item.end - at) / item.step, item.event, at))
     return Windows(
         family,
+        series[0].step,
         np.array([row[0] for row in rows]).reshape(-1, CONTEXT),
         np.array([row[1] for row in rows]).reshape(-1, HORIZON),
         np.array([row[2] for row in rows]),

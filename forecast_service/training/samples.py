@@ -31,11 +31,13 @@ class Samples:
         context: [B, CONTEXT] float32 prices, NaN = missing, the last one finite.
         target: [B, KNOTS] float32 prices at the knots, NaN = missing.
         steps_to_event: [B] float32, NaN = unknown.
+        step_seconds: [B] float32, length of a step.
     """
 
     context: Float32
     target: Float32
     steps_to_event: Float32
+    step_seconds: Float32
 
 
 class Source(Protocol):
@@ -52,6 +54,7 @@ class SimulatedMarkets:
     def __init__(self, rng: Rng, chunks: int) -> None:
         self._prices = np.full((chunks * CHUNK, CONTEXT + LENGTH + _BEYOND), np.nan, np.float32)
         self._to_event = np.full((chunks * CHUNK, LENGTH), np.nan, np.float32)
+        self._step_seconds = np.full(chunks * CHUNK, np.nan, np.float32)
         self._oldest = 0
         for _ in range(chunks):
             self.renew(rng)
@@ -62,6 +65,7 @@ class SimulatedMarkets:
         rows = slice(self._oldest, self._oldest + CHUNK)
         self._prices[rows, CONTEXT : CONTEXT + LENGTH] = made.prices
         self._to_event[rows] = made.steps_to_event
+        self._step_seconds[rows] = made.step_seconds
         self._oldest = (self._oldest + CHUNK) % len(self._prices)
 
     def draw(self, rng: Rng, count: int) -> Samples:
@@ -74,13 +78,15 @@ class SimulatedMarkets:
             self._prices[row[:, None], (origin + 1)[:, None] + np.arange(CONTEXT)],
             self._prices[row[:, None], (origin + CONTEXT)[:, None] + _KNOTS],
             self._to_event[row, origin],
+            self._step_seconds[row],
         )
 
 
 class RecordedMarkets:
-    """Recorded markets up to an instant; later prices are neither context nor target."""
+    """Recorded markets of one cadence up to an instant; what is later is no part of them."""
 
     def __init__(self, series: Sequence[RecordedSeries], until: float) -> None:
+        self._step = float(series[0].step)
         parts: list[Float32] = []
         origins: list[NDArray[np.int64]] = []
         offset = 0
@@ -103,6 +109,7 @@ class RecordedMarkets:
             self._flat[(origin + 1)[:, None] + np.arange(-CONTEXT, 0)],
             self._flat[origin[:, None] + _KNOTS],
             np.full(count, np.nan, np.float32),
+            np.full(count, self._step, np.float32),
         )
 
 
@@ -120,7 +127,8 @@ def mix(rng: Rng, parts: Sequence[Samples]) -> Samples:
     exchanged = rng.random(count) < 0.5
     context[exchanged] = 1.0 - context[exchanged]
     target[exchanged] = 1.0 - target[exchanged]
-    return Samples(context, target, to_event)
+    step_seconds = np.concatenate([part.step_seconds for part in parts])
+    return Samples(context, target, to_event, step_seconds)
 
 
 def filled(context: Float32) -> tuple[Float32, Float32]:

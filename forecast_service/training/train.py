@@ -52,11 +52,11 @@ class Recipe:
     seed: int = 7
     steps: int = 10_000
     batch: int = 512
-    recorded_share: float = 0.3
+    recorded_share: float = 0.35
     rate: float = 1.5e-3
     decay: float = 0.02
-    quiet_weight: float = 0.25
-    odds_weight: float = 0.008
+    quiet_weight: float = 0.1
+    odds_weight: float = 0.002
     stock: int = 10
     renew_every: int = 100
     size: Size = field(default_factory=Size)
@@ -121,7 +121,9 @@ def _loss(network: Network, samples: Samples, recipe: Recipe) -> Tensor:
     prices = torch.from_numpy(values)
     to_event = torch.from_numpy(np.nan_to_num(samples.steps_to_event, nan=-1.0))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        encoded, last, scale = network.encode(prices, torch.from_numpy(mask), to_event)
+        encoded, last, scale = network.encode(
+            prices, torch.from_numpy(mask), to_event, torch.from_numpy(samples.step_seconds)
+        )
     odds = network.read(encoded.float(), last, scale)
     target = torch.from_numpy(samples.target)
     seen = torch.isfinite(target)

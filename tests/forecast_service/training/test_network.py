@@ -36,8 +36,8 @@ def test_quantiles_never_cross_whatever_the_weights() -> None:
         for parameter in network.parameters():
             parameter.add_(torch.randn_like(parameter))
     values, mask = windows()
-    event = torch.full((len(values),), -1.0)
-    odds = network(torch.from_numpy(values), torch.from_numpy(mask), event)
+    event, step = torch.full((len(values),), -1.0), torch.full((len(values),), 300.0)
+    odds = network(torch.from_numpy(values), torch.from_numpy(mask), event, step)
     assert odds.shape == (len(values), len(KNOTS), len(LEVELS))
     assert (odds.diff(dim=2) >= 0).all()
     assert odds.isfinite().all()
@@ -45,7 +45,8 @@ def test_quantiles_never_cross_whatever_the_weights() -> None:
 
 def test_a_series_without_moves_is_answered_with_finite_numbers() -> None:
     network = Network(SMALL)
-    odds = network(torch.full((1, CONTEXT), 1.0), torch.ones(1, CONTEXT), torch.zeros(1))
+    ones = torch.ones(1, CONTEXT)
+    odds = network(ones, ones, torch.zeros(1), torch.ones(1))
     assert odds.isfinite().all()
 
 
@@ -70,8 +71,8 @@ def test_the_file_in_eight_bits_answers_as_the_network(tmp_path: Path) -> None:
     assert model.shape.version == "7"
     values, mask = filled(samples.context)
     with torch.no_grad():
-        event = torch.full((len(values),), -1.0)
-        odds = network(torch.from_numpy(values), torch.from_numpy(mask), event).numpy()
+        event, step = torch.full((len(values),), -1.0), torch.full((len(values),), 300.0)
+        odds = network(torch.from_numpy(values), torch.from_numpy(mask), event, step).numpy()
     query = Query("native", KNOTS[-1], LEVELS, LOGIT)
     given = model.forecast(Batch(query, samples.context.astype(np.float64)), 60.0).quantiles
     at_knots = given[:, np.array(KNOTS) - 1]
