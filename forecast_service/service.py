@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from forecast_service import wire
 from forecast_service.models.catalog import ModelCard
+from forecast_service.policy.decision import Answer
 from forecast_service.policy.forecaster import Forecaster
 from forecast_service.policy.routing import Router
 from marketcal import status
@@ -34,6 +35,14 @@ class CallFacts(Protocol):
         ...
 
 
+Issued = Callable[[wire.Question, Answer], None]
+"""Told of each forecast that goes out."""
+
+
+def _unrecorded(question: wire.Question, answer: Answer) -> None:
+    """Takes no note of a forecast."""
+
+
 Rules = Callable[[Any], InvalidArgument | None]
 """Checks a message against the rules in the contract."""
 
@@ -48,7 +57,9 @@ class ForecastService(forecast_pb2_grpc.ForecastServiceServicer):
         router: Router,
         *,
         clock: Callable[[], float],
+        issued: Issued = _unrecorded,
     ) -> None:
+        self._issued = issued
         self._forecaster = forecaster
         self._rules = rules
         self._router = router
@@ -62,7 +73,7 @@ class ForecastService(forecast_pb2_grpc.ForecastServiceServicer):
         self, request: pb.BatchForecastRequest, call: CallFacts
     ) -> pb.BatchForecastResponse:
         """Many series, each with its own answer or error."""
-        wire.check_totals(request.items)
+        wire.check_totals(request.items, corrects=self._forecaster.corrects)
         return pb.BatchForecastResponse(results=await self._results(request.items, call))
 
     async def CompareForecasts(
@@ -70,7 +81,7 @@ class ForecastService(forecast_pb2_grpc.ForecastServiceServicer):
     ) -> pb.CompareForecastsResponse:
         """One series for several models, each with its own answer or error."""
         items = wire.compared(request)
-        wire.check_totals(items)
+        wire.check_totals(items, corrects=self._forecaster.corrects)
         return pb.CompareForecastsResponse(results=await self._results(items, call))
 
     async def ListModels(
@@ -101,6 +112,7 @@ class ForecastService(forecast_pb2_grpc.ForecastServiceServicer):
         began = self._clock()
         question = wire.decode(request, self._router, call.caller)
         answer = await self._forecaster.forecast(question.ask, call.time_remaining())
+        self._issued(question, answer)
         return wire.encode(request, question, answer, self._clock() - began)
 
     async def _results(

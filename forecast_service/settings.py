@@ -24,6 +24,25 @@ class Environment(StrEnum):
     RESEARCH = "research"
 
 
+class BandLogSettings(BaseModel):
+    """Section ``forecast.band_log``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    enabled: bool = Field(
+        True, description="Whether issued bands with an as_of_time are kept in the lake."
+    )
+    baselines: bool = Field(
+        False, description="Those of baselines too; the flow can make them again at any time."
+    )
+    seconds: float = Field(
+        30.0, gt=0, description="How often they are written; a crash loses so much."
+    )
+    queue: int = Field(
+        20_000, ge=1, description="Forecasts that may wait; of more the oldest are not kept."
+    )
+
+
 class ForecastSettings(BaseModel):
     """Section ``forecast``."""
 
@@ -31,6 +50,9 @@ class ForecastSettings(BaseModel):
 
     policy: PolicySettings = Field(
         PolicySettings(), description="Which model answers, and what stands in for it."
+    )
+    band_log: BandLogSettings = Field(
+        BandLogSettings(), description="Bands that are kept to be held against what happens."
     )
     in_process: InProcess = Field(
         InProcess.WHEN_RAY_IS_AWAY,

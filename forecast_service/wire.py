@@ -70,12 +70,14 @@ class Question:
         freq: cadence as text.
         given: prices in the request.
         covariates: series that came along.
+        as_of: instant of the last price in microseconds since the epoch; None when unknown.
     """
 
     ask: Ask
     freq: str
     given: int
     covariates: int
+    as_of: int | None = None
 
 
 def decode(request: pb.ForecastRequest, router: Router, caller: str = "") -> Question:
@@ -108,6 +110,7 @@ def decode(request: pb.ForecastRequest, router: Router, caller: str = "") -> Que
         freq,
         len(request.values),
         len(request.past_covariates) + len(request.future_covariates),
+        _microseconds(request) if request.HasField("as_of_time") else None,
     )
 
 
@@ -126,14 +129,23 @@ def _series(request: pb.ForecastRequest, freq: str, context_steps: int) -> Serie
     return series
 
 
+def _microseconds(request: pb.ForecastRequest) -> int:
+    """Instant of the last price since the epoch."""
+    return int(request.as_of_time.seconds * 1_000_000 + request.as_of_time.nanos // 1_000)
+
+
 def _tte_seconds(request: pb.ForecastRequest) -> float:
     """Seconds to the deciding event; 0 when it is over."""
     time = request.time_to_event
     return max(0.0, time.seconds + time.nanos / 1e9)
 
 
-def check_totals(items: Iterable[pb.ForecastRequest]) -> None:
+def check_totals(items: Iterable[pb.ForecastRequest], *, corrects: bool = False) -> None:
     """Refuses a call above the product's limits before anything is allocated for it.
+
+    Args:
+        items: the series of the call.
+        corrects: whether answers hold corrected bands too, unless raw ones alone are wanted.
 
     Raises:
         TooLarge: too many input or answer values in all.
@@ -141,7 +153,7 @@ def check_totals(items: Iterable[pb.ForecastRequest]) -> None:
     given = wanted = 0
     for item in items:
         given += len(item.values)
-        wanted += answer_values(item)
+        wanted += answer_values(item, corrects=corrects)
     for name, total in (("values", given), ("answer values", wanted)):
         if total > MAX_CALL_VALUES:
             raise TooLarge(
@@ -150,11 +162,12 @@ def check_totals(items: Iterable[pb.ForecastRequest]) -> None:
             )
 
 
-def answer_values(item: pb.ForecastRequest) -> int:
+def answer_values(item: pb.ForecastRequest, *, corrects: bool = False) -> int:
     """Numbers that the answer to ``item`` would hold; an invalid horizon counts as one step."""
     horizon = item.horizon_steps or DEFAULT_HORIZON
     horizon = horizon if 0 < horizon <= MAX_HORIZON else 1
-    kinds = 2 if item.band == pb.BAND_KIND_BOTH else 1
+    both = item.band == pb.BAND_KIND_BOTH or (corrects and item.band != pb.BAND_KIND_RAW)
+    kinds = 2 if both else 1
     return int(horizon * (len(item.quantiles) or len(DEFAULT_LEVELS)) * kinds)
 
 
@@ -174,6 +187,10 @@ def encode(
     response.meta.latency.FromNanoseconds(int(seconds * 1e9))
     for level, path in zip(query.levels, made.bands.quantiles.T.tolist(), strict=True):
         response.quantile_paths.add(level=level, values=path)
+    if made.corrected is not None:
+        response.meta.conformal_version = made.corrected.version
+        for level, path in zip(query.levels, made.corrected.quantiles.T.tolist(), strict=True):
+            response.conformal_paths.add(level=level, values=path)
     return response
 
 

@@ -19,6 +19,8 @@ from opentelemetry import trace
 from calibration_service.market_service import MarketService
 from calibration_service.publication import Publication
 from calibration_service.scoreboard_service import ScoreboardService
+from forecast_service.band_log import BandLog
+from forecast_service.corrections import StoredCorrections
 from forecast_service.models.catalog import served
 from forecast_service.policy.forecaster import Forecaster
 from forecast_service.policy.routing import Router
@@ -76,6 +78,8 @@ class Parts:
         gateway: the server.
         forecaster: decides where forecasts are made.
         publication: what reads are answered from.
+        corrections: the conformal state that bands are corrected with.
+        band_log: keeps the bands that go out.
         keys: the stored keys; ring: the same in memory.
     """
 
@@ -83,6 +87,8 @@ class Parts:
     gateway: Gateway
     forecaster: Forecaster
     publication: Publication
+    corrections: StoredCorrections
+    band_log: BandLog
     keys: KeyStore
     ring: KeyRing
 
@@ -92,11 +98,13 @@ def build(settings: Settings, clock: Callable[[], float] = time.monotonic) -> Pa
     keys = open_keys(settings.control.url)
     ring = KeyRing(utc_now)
     ring.replace(keys.rows())
-    forecaster = Forecaster(settings.forecast, clock)
-    publication = Publication(Lake(settings.flows.lake))
+    lake = Lake(settings.flows.lake)
+    publication, corrections = Publication(lake), StoredCorrections(lake)
+    band_log = BandLog(lake, settings.forecast.band_log, utc_now)
+    forecaster = Forecaster(settings.forecast, clock, corrections=corrections)
     models = served(settings.forecast)
     router = Router(settings.forecast.policy, settings.forecast.default_model, models)
-    forecasts = ForecastService(forecaster, broken_rules, router, clock=clock)
+    forecasts = ForecastService(forecaster, broken_rules, router, clock=clock, issued=band_log.note)
     gateway = Gateway(
         settings.gateway,
         _pipeline(settings, ring, clock),
@@ -118,7 +126,7 @@ def build(settings: Settings, clock: Callable[[], float] = time.monotonic) -> Pa
             ),
         ],
     )
-    return Parts(settings, gateway, forecaster, publication, keys, ring)
+    return Parts(settings, gateway, forecaster, publication, corrections, band_log, keys, ring)
 
 
 @contextlib.asynccontextmanager
@@ -137,6 +145,8 @@ async def running(
         # Each on its own: a slow lake must not delay the revocation of a key.
         asyncio.create_task(_repeat(parts, lambda: parts.ring.replace(parts.keys.rows()))),
         asyncio.create_task(_repeat(parts, parts.publication.refresh)),
+        asyncio.create_task(_repeat(parts, parts.corrections.refresh)),
+        asyncio.create_task(_keep_bands(parts)),
         asyncio.create_task(keep_connected(settings.forecast, parts.forecaster, ray_joined)),
     ]
     try:
@@ -146,6 +156,7 @@ async def running(
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
         await parts.gateway.drain()
+        await _write_bands(parts.band_log)
         parts.keys.close()
 
 
@@ -188,6 +199,20 @@ async def _repeat(parts: Parts, take_over: Callable[[], object]) -> None:
             _LOG.exception("cannot refresh; serving what was there before")
         _say_what_answers(parts)
         await asyncio.sleep(parts.settings.gateway.refresh_seconds)
+
+
+async def _keep_bands(parts: Parts) -> None:
+    """Writes the bands that went out, again and again."""
+    while True:
+        await asyncio.sleep(parts.settings.forecast.band_log.seconds)
+        await _write_bands(parts.band_log)
+
+
+async def _write_bands(band_log: BandLog) -> None:
+    try:
+        await asyncio.to_thread(band_log.write)
+    except Exception:  # noqa: BLE001 - a background edge: what was not written waits
+        _LOG.exception("cannot keep %d forecasts yet", len(band_log))
 
 
 def _say_what_answers(parts: Parts) -> None:

@@ -19,6 +19,7 @@ FORECAST_BAND = describe(
         "values": pa.list_(pa.float64()),
         "model_id": TEXT,  # "<name>@<version>"
         "band_calibration": TEXT,  # raw | conformal, of `values`; who writes bands says raw
+        "source": TEXT,  # request: somebody asked for it; history: made afterwards from the lake
         "origin_price": REAL,  # last price that the model saw
         "conformal_version": TEXT,  # of the correction that the caller got beside it, else null
     },

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from scipy import special
@@ -114,6 +114,24 @@ class ConformalState:
         if not (wide.any() or quiet.any()):
             return None
         return Factors(shape, wide, quiet, np.where(quiet * shape.side > 0.0, quiet, 0.0))
+
+
+class Corrections(Protocol):
+    """Where the state in force is."""
+
+    @property
+    def current(self) -> ConformalState | None:
+        """The newest state; None before the first."""
+        ...
+
+
+class Uncorrected:
+    """No state, now and later."""
+
+    current: ConformalState | None = None
+
+
+UNCORRECTED = Uncorrected()
 
 
 def _table(rows: Iterable[Correction]) -> _Table:

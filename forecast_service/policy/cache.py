@@ -24,17 +24,18 @@ ENTRY_BYTES = 1_500
 StaleKey = tuple[str, str, Query]
 
 
-def input_key(ask: Ask) -> bytes:
+def input_key(ask: Ask, conformal_version: str = "") -> bytes:
     """Digest of everything that a forecast rests on; [16] bytes.
 
-    The market is no part of it: equal prices asked equally have equal forecasts.
+    The market is no part of it: equal prices asked equally have equal forecasts, as long as the
+    same state corrects them.
     """
     query, series = ask.query, ask.series
     text = repr((
         query.model, ask.card.version, query.horizon_steps, query.levels,
         query.transform.space.value, query.transform.eps, query.freq_seconds,
         query.limits.minimum, query.limits.maximum, series.steps_to_event, int(ask.band),
-        ask.segment.key,
+        ask.segment.key, conformal_version,
     ))  # fmt: skip
     digest = hashlib.blake2b(text.encode(), digest_size=16)
     digest.update(series.values.tobytes())
@@ -96,6 +97,8 @@ class ForecastCache:
         now, settings = self._clock(), self._settings
         kept = _frozen(made)
         numbers = kept.bands.quantiles.nbytes + kept.bands.adjusted.nbytes
+        if kept.corrected is not None:
+            numbers += kept.corrected.quantiles.nbytes
         size = ENTRY_BYTES + len(ask.market_id) + int(numbers)
         if size > settings.cache_bytes:
             return kept
@@ -129,4 +132,6 @@ def _frozen(made: Made) -> Made:
     quantiles.setflags(write=False)
     adjusted.setflags(write=False)
     bands = dataclasses.replace(made.bands, quantiles=quantiles, adjusted=adjusted)
+    if made.corrected is not None:
+        made.corrected.quantiles.setflags(write=False)
     return made._replace(bands=bands)

@@ -11,6 +11,7 @@ from forecast_service.policy.breaker import BreakerState
 from forecast_service.policy.degradation import DegradationState
 from forecast_service.segment import UNSPECIFIED_SEGMENT, Segment
 from forecast_service.series import Series
+from forecast_service.transform import FloatArray
 
 
 class FallbackReason(IntEnum):
@@ -78,18 +79,32 @@ class Ask(NamedTuple):
     caller: str = ""
 
 
+class Corrected(NamedTuple):
+    """Bands after conformal correction.
+
+    Attributes:
+        quantiles: [H, Q] float64 in [0, 1], not decreasing along Q.
+        version: of the state that corrected them.
+    """
+
+    quantiles: FloatArray
+    version: str
+
+
 class Made(NamedTuple):
     """A finished forecast, as it is remembered.
 
     Attributes:
-        bands: its bands.
+        bands: its bands, as the model gives them.
         card: model that made it.
         reason: why that is not the asked one; NONE when it is.
+        corrected: the bands after correction; None where no state has one or nobody wants it.
     """
 
     bands: Bands
     card: ModelCard
     reason: FallbackReason = FallbackReason.NONE
+    corrected: Corrected | None = None
 
 
 class Answer(NamedTuple):

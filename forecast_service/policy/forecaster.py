@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from forecast_service.batch import Bands
+from forecast_service.conformal.state import UNCORRECTED, Corrections, ModelKey
 from forecast_service.in_process import InProcess
 from forecast_service.models.catalog import CATALOG, ModelCard
 from forecast_service.policy.baselines import Baselines, Failures
@@ -21,7 +22,9 @@ from forecast_service.policy.deadline import Deadline
 from forecast_service.policy.decision import (
     Answer,
     Ask,
+    BandKind,
     CacheState,
+    Corrected,
     FallbackReason,
     Made,
     ModelFailed,
@@ -46,6 +49,7 @@ class Forecaster:
         settings: of the forecast service.
         clock: monotonic seconds.
         local: backends in this process by model family; the baselines are always there.
+        corrections: where the conformal state is; none is applied by default.
 
     Attributes:
         statistics: what each model has done.
@@ -56,7 +60,9 @@ class Forecaster:
         settings: ForecastSettings,
         clock: Callable[[], float],
         local: Mapping[str, Backend] | None = None,
+        corrections: Corrections = UNCORRECTED,
     ) -> None:
+        self._corrections = corrections
         self._settings = settings
         self._clock = clock
         self.statistics = Statistics()
@@ -90,6 +96,11 @@ class Forecaster:
         """Failures of Ray, each with its pause, since it last answered."""
         return self._ray.count
 
+    @property
+    def corrects(self) -> bool:
+        """Whether a conformal state is there, so that answers hold corrected bands too."""
+        return self._corrections.current is not None
+
     async def forecast(self, ask: Ask, budget: float) -> Answer:
         """The answer to a request within ``budget`` seconds.
 
@@ -103,20 +114,20 @@ class Forecaster:
         if self._settings.policy.cache_baselines:
             return await self._by_remembered_baseline(ask, budget)
         bands = await self._baselines.forecast(ask.query, ask.series, budget)
-        return Answer(_made(ask, bands, ask.card), ask.series)
+        return Answer(self._made(ask, bands, ask.card), ask.series)
 
     async def _by_remembered_baseline(self, ask: Ask, budget: float) -> Answer:
-        key = input_key(ask)
+        key = self._key(ask)
         known = self._cache.fresh(key)
         if known is not None:
             return Answer(known, ask.series, CacheState.HIT)
         bands = await self._baselines.forecast(ask.query, ask.series, budget)
-        made = self._cache.put(key, ask, _made(ask, bands, ask.card))
+        made = self._cache.put(key, ask, self._made(ask, bands, ask.card))
         return Answer(made, ask.series, CacheState.MISS)
 
     async def _by_model(self, ask: Ask, deadline: Deadline) -> Answer:
         lane = self._lane(ask.card.family)
-        key = input_key(ask)
+        key = self._key(ask)
         known = self._cache.fresh(key)
         if known is not None:
             return self._answer(ask, lane, known, CacheState.HIT)
@@ -143,7 +154,7 @@ class Forecaster:
         if seconds <= 0:
             raise ModelFailed(FallbackReason.DEADLINE)
         bands = await self._flights.join(key, seconds, lambda: lane.forecast(ask, deadline))
-        return self._cache.put(key, ask, _made(ask, bands, ask.card))
+        return self._cache.put(key, ask, self._made(ask, bands, ask.card))
 
     async def _by_baseline(self, ask: Ask, why: FallbackReason, deadline: Deadline) -> Made:
         card = CATALOG[self._settings.policy.fallback_model]
@@ -151,7 +162,31 @@ class Forecaster:
         series = shortened(ask.series, card.max_context)
         budget = deadline.for_baseline(self._clock())
         bands = await self._baselines.stand_in(query, series, budget)
-        return _made(ask, bands, card, why)
+        return self._made(ask, bands, card, why)
+
+    def _key(self, ask: Ask) -> bytes:
+        state = self._corrections.current
+        return input_key(ask, "" if state is None else state.version)
+
+    def _made(
+        self, ask: Ask, bands: Bands, card: ModelCard, why: FallbackReason = FallbackReason.NONE
+    ) -> Made:
+        """The finished forecast.
+
+        Every forecast passes here once, after it was made and before it is remembered: here its
+        bands are corrected, by the model that made them and the segment of the market.
+        """
+        state = self._corrections.current
+        if state is None or ask.band is BandKind.RAW:
+            return Made(bands, card, why)
+        query = ask.query
+        key = ModelKey(card.name, card.version, query.freq_seconds)
+        factors = state.factors(key, ask.segment.key, query.horizon_steps, query.levels)
+        if factors is None:
+            return Made(bands, card, why)
+        limits = (query.limits.minimum, query.limits.maximum)
+        corrected = Corrected(factors.corrected(bands.quantiles, limits), state.version)
+        return Made(bands, card, why, corrected)
 
     def _answer(self, ask: Ask, lane: Lane | None, made: Made, cache: CacheState) -> Answer:
         seen = ask.series if made.card is ask.card else shortened(ask.series, made.card.max_context)
@@ -200,18 +235,6 @@ class Forecaster:
             self.statistics.record(
                 part.model, series=part.series, failures=part.failures, seconds=call.seconds
             )
-
-
-def _made(
-    ask: Ask, bands: Bands, card: ModelCard, why: FallbackReason = FallbackReason.NONE
-) -> Made:
-    """The finished forecast.
-
-    Every forecast passes here once, after it was made and before it is remembered: a correction
-    of bands by segment and model belongs here.
-    """
-    del ask  # its segment is what such a correction would look at
-    return Made(bands, card, why)
 
 
 def shortened(series: Series, steps: int) -> Series:
