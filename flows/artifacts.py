@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from flows.conformal_pictures import publish_coverage
 from flows.runs import Run
 
 OVERALL = "category=*|liquidity=*|tte=*"
@@ -26,6 +27,8 @@ def publish(run: Run) -> None:
         table=stage_table(run),
         description=f"Rows per stage of {run.run_id}",
     )
+    if "coverage" in run.stages:
+        publish_coverage(run)
     if "metrics" not in run.stages:
         return
     scores = run_rows(run, "calibration_metrics")

@@ -12,6 +12,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from flows.conformal_settings import ConformalSettings
+from forecast_service.settings import ForecastSettings
+
 
 class FlowSettings(BaseModel):
     """Section ``flows``."""
@@ -46,6 +49,9 @@ class FlowSettings(BaseModel):
         min_length=1,
         description="Markets resolved in these windows give the scores.",
     )
+    conformal: ConformalSettings = Field(
+        ConformalSettings(), description="Correction of bands by what happened."
+    )
     seed: int = Field(20_260_101, ge=0, description="Seed of the simulated consistency ranges.")
 
 
@@ -70,13 +76,19 @@ class FileAndEnvironment(BaseSettings):
 
 
 class _Process(FileAndEnvironment):
-    """The section of a flow that Prefect starts by itself; other sections are not its business."""
+    """The sections of a flow that Prefect starts by itself; others are not its business."""
 
     model_config = SettingsConfigDict(extra="ignore")
 
     flows: FlowSettings = FlowSettings()
+    forecast: ForecastSettings = ForecastSettings()
 
 
 def load() -> FlowSettings:
     """The section ``flows`` from environment and file."""
     return _Process().flows
+
+
+def load_forecast() -> ForecastSettings:
+    """The section ``forecast`` from environment and file: which models there are."""
+    return _Process().forecast

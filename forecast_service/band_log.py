@@ -163,7 +163,9 @@ def band_rows(bands: list[IssuedBand], *, source: str) -> pl.DataFrame:
         columns["origin_price"] += [band.origin_price] * count
         columns["conformal_version"] += [band.conformal_version or None] * count
     many = pl.List(pl.Float64)
-    kinds = {"conformal_version": pl.String, "levels": many, "values": many}
+    kinds: dict[str, pl.DataType] = {
+        "conformal_version": pl.String(), "levels": many, "values": many,
+    }  # fmt: skip
     frame = pl.DataFrame(columns, schema_overrides=kinds).with_columns(
         ts=pl.col("ts").cast(pl.Int64).cast(pl.Datetime("us", "UTC")),
         band_calibration=pl.lit("raw"),

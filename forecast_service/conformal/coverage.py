@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +78,7 @@ def measured_step(
 
     Args:
         outcomes: forecasts of ``step`` steps.
-        levels: of the quantiles.
+        levels: of the quantiles, the median and those of ``band`` among them.
         step: horizon step, ≥ 1.
         freq_seconds: length of a step.
         split_at: seconds since the epoch.
@@ -92,19 +92,26 @@ def measured_step(
         outcomes.where(fit_on), levels, step=step, freq_seconds=freq_seconds, rules=rules,
         tails=tails,
     )  # fmt: skip
-    unseen = outcomes.where(measure_on).settled(step * freq_seconds)
+    three = (band[0], 0.5, band[1])
+    unseen = _at_levels(outcomes.where(measure_on), levels, three).settled(step * freq_seconds)
     key = ModelKey("", "", freq_seconds)
-    after = corrected_rows(ConformalState("", {key: found}), key, unseen, levels, step, limits)
-    low, high = levels.index(band[0]), levels.index(band[1])
+    after = corrected_rows(ConformalState("", {key: found}), key, unseen, three, step, limits)
     raw = unseen.quantiles
     return Measured(
         step,
         unseen,
-        covered(raw[:, low], raw[:, high], unseen.actual),
-        covered(after[:, low], after[:, high], unseen.actual),
-        raw[:, high] - raw[:, low],
-        after[:, high] - after[:, low],
+        covered(raw[:, 0], raw[:, 2], unseen.actual),
+        covered(after[:, 0], after[:, 2], unseen.actual),
+        raw[:, 2] - raw[:, 0],
+        after[:, 2] - after[:, 0],
     )
+
+
+def _at_levels(outcomes: Outcomes, levels: Levels, wanted: Levels) -> Outcomes:
+    """The windows whose bands have all the wanted ones of their levels, and those alone."""
+    kept = outcomes.quantiles[:, [levels.index(level) for level in wanted]]
+    whole = np.asarray(np.isfinite(kept).all(axis=1))
+    return replace(outcomes, quantiles=kept).where(whole)
 
 
 def corrected_rows(

@@ -81,7 +81,7 @@ def scores(quantiles: FloatArray, shape: Geometry, actual: FloatArray) -> FloatA
     Returns:
         [N, Q] float64, NaN at the median.
     """
-    centre = (quantiles @ shape.centre)[:, None]
+    centre = _weighted(quantiles, shape.centre)[:, None]
     unit = np.abs(quantiles - centre) + SLACK
     side = np.where(shape.side == 0.0, np.nan, shape.side)
     return np.asarray(side * (quantiles - actual[:, None]) / unit)
@@ -91,7 +91,13 @@ def is_quiet(quantiles: FloatArray, shape: Geometry) -> NDArray[np.bool_]:
     """[N] whether each band of [N, Q] is quiet; none is where no width is defined."""
     if shape.width is None:
         return np.zeros(quantiles.shape[0], dtype=bool)
-    return np.asarray(quantiles @ shape.width <= QUIET_WIDTH)
+    return np.asarray(_weighted(quantiles, shape.width) <= QUIET_WIDTH)
+
+
+def _weighted(quantiles: FloatArray, weights: FloatArray) -> FloatArray:
+    """[N] weighted sums; a level that has no weight may be NaN."""
+    used = weights != 0.0
+    return np.asarray(quantiles[:, used] @ weights[used])
 
 
 def moved(
@@ -128,17 +134,17 @@ def moved(
         found.sort(axis=1)
     if limits is None or shape.width is None:
         return found
-    return _within(quantiles, found, shape, limits)
+    return _within(quantiles, found, shape.width, limits)
 
 
 def _within(
-    given: FloatArray, found: FloatArray, shape: Geometry, limits: tuple[float, float]
+    given: FloatArray, found: FloatArray, weights: FloatArray, limits: tuple[float, float]
 ) -> FloatArray:
-    width = found @ shape.width
+    width = found @ weights
     if width.min() >= limits[0] - _ROUNDING and width.max() <= limits[1] + _ROUNDING:
         return found
     excess = np.maximum(np.minimum(width, limits[1]), limits[0]) - width
-    way = given @ shape.width - width
+    way = given @ weights - width
     share = np.where(excess == 0.0, 0.0, excess / np.where(way == 0.0, 1.0, way))
     back = np.minimum(np.maximum(share, 0.0), 1.0)[:, None]
     return np.asarray(found + back * (given - found))

@@ -17,6 +17,11 @@ _COMMANDS = {
         "calibrate",
         "Score the lake, publish the scoreboard.",
     ),
+    "conformal": (
+        "gateway.cli.pipeline",
+        "conformal",
+        "Correct bands by what happened.",
+    ),
     "forecast": ("gateway.cli.queries", "forecast", "Forecast a market's price."),
     "models": ("gateway.cli.queries", "models", "List the models."),
     "scores": ("gateway.cli.queries", "scores", "List markets with their trust and scores."),

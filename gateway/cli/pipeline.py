@@ -1,7 +1,8 @@
-"""``marketcal ingest`` and ``marketcal calibrate``: the flows from the command line."""
+"""``marketcal ingest``, ``calibrate`` and ``conformal``: the flows from the command line."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from datetime import UTC, datetime
@@ -14,6 +15,8 @@ from gateway.cli import exits
 from gateway.cli.loading import settings_of
 from gateway.cli.output import output_option, write_rows
 
+_MODULES = {"conformal": "flows.conformal"}
+"""Where flows are that are no part of the daily one; they are told which models there are."""
 _AS_OF = click.option(
     "--as-of", type=click.DateTime(["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%d"]),
     help="End of the data interval, UTC; now by default.")  # fmt: skip
@@ -42,20 +45,31 @@ def calibrate(pipeline: str | None, as_of: datetime | None, prefect_url: str, ou
     _run(pipeline or "calibrate", as_of, prefect_url, output)
 
 
+@click.command()
+@_AS_OF
+@_PREFECT
+@output_option
+def conformal(as_of: datetime | None, prefect_url: str, output: str) -> None:
+    """Hold forecasts against what happened, and correct the bands to come."""
+    _run("conformal", as_of, prefect_url, output)
+
+
 def _run(name: str, as_of: datetime | None, prefect_url: str, output: str) -> None:
     os.environ.update(DO_NOT_TRACK="1", PREFECT_SERVER_ANALYTICS_ENABLED="false")
     os.environ.setdefault("PREFECT_HOME", str(Path("var/prefect").resolve()))
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     if prefect_url:
         os.environ["PREFECT_API_URL"] = prefect_url
-    flow_settings = settings_of().flows
-    from flows import artifacts, daily
+    chosen = settings_of()
+    from flows import artifacts
     from gateway.cli.progress import Bars
 
-    flow: Any = getattr(daily, name)
+    flow: Any = getattr(importlib.import_module(_MODULES.get(name, "flows.daily")), name)
     call = flow if prefect_url else flow.fn
+    more = {"forecast_settings": chosen.forecast} if name in _MODULES else {}
+    bars = Bars(sys.stderr)
     try:
-        run = call(as_of=_utc(as_of), flow_settings=flow_settings, progress=Bars(sys.stderr))
+        run = call(as_of=_utc(as_of), flow_settings=chosen.flows, progress=bars, **more)
     except Exception as error:
         raise exits.RunFailed(f"{name}: {type(error).__name__}: {error}") from error
     write_rows(artifacts.stage_table(run), output)
