@@ -53,6 +53,9 @@ class FlowSettings(BaseModel):
         ConformalSettings(), description="Correction of bands by what happened."
     )
     seed: int = Field(20_260_101, ge=0, description="Seed of the simulated consistency ranges.")
+    evaluation: EvaluationSettings = Field(
+        EvaluationSettings(), description="How models are evaluated and promoted."
+    )
 
 
 class FileAndEnvironment(BaseSettings):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from market_data.evaluation_tables import EVALUATION, PROMOTION
 from market_data.forecast_tables import (
     CONFORMAL_ADAPTIVE,
     CONFORMAL_COVERAGE,
@@ -340,6 +341,8 @@ TABLES: dict[str, Table] = {
         DEAD_LETTER,
         RAW_FILE,
         OPEN_INTEREST,
+        EVALUATION,
+        PROMOTION,
     )
 }
 """All tables by name."""

@@ -163,7 +163,7 @@ def canary(live: LiveFigures, bounds: Bounds) -> list[str]:
     reasons = []
     if live.requests < bounds.requests:
         reasons.append(f"{live.requests} requests, {bounds.requests} are needed")
-    if live.p95_ms > bounds.p95_ms:
+    if not live.p95_ms <= bounds.p95_ms:
         reasons.append(f"p95 of {live.p95_ms:g} ms is above {bounds.p95_ms:g} ms")
     if live.failures > bounds.failure_share * live.requests:
         reasons.append(f"{live.failures} of {live.requests} series failed")

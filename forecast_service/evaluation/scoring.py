@@ -19,6 +19,7 @@ Intervals (95 %) come from resampling events: all markets and windows of an even
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -112,8 +113,8 @@ def parts(horizon: int) -> Iterator[tuple[str, slice]]:
     if horizon < 3:
         return
     ends = [round(horizon * third / 3) for third in range(4)]
-    for low, high in zip(ends, ends[1:], strict=False):
-        yield f"{low + 1}-{high}", slice(low, high)
+    for low, high in itertools.pairwise(ends):
+        yield f"{low + 1}-{high}" if high > low + 1 else str(high), slice(low, high)
 
 
 def loss(bands: FloatArray, target: FloatArray) -> FloatArray:

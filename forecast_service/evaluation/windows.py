@@ -107,13 +107,18 @@ def windows_of(paths: Iterable[PricePath], cut: Cut) -> Windows:
             target.append(after)
             to_event = (path.end - at) / path.step
             about.append((path.family, path.market, path.event, at, path.step, to_event))
-    columns = list(zip(*about, strict=True)) if about else [()] * 6
+    families, markets, events, origins, steps, to_events = (
+        zip(*about, strict=True) if about else ((),) * 6
+    )
     return Windows(
-        *(np.array(column, dtype=np.str_) for column in columns[:3]),
-        *(np.array(column, dtype=np.int64) for column in columns[3:5]),
+        family=np.array(families, dtype=np.str_),
+        market=np.array(markets, dtype=np.str_),
+        event=np.array(events, dtype=np.str_),
+        origin=np.array(origins, dtype=np.int64),
+        step=np.array(steps, dtype=np.int64),
         context=np.array(context).reshape(len(about), cut.context),
         target=np.array(target).reshape(len(about), cut.horizon),
-        steps_to_event=np.array(columns[5], dtype=np.float64),
+        steps_to_event=np.array(to_events, dtype=np.float64),
     )
 
 

@@ -80,6 +80,24 @@ class Client:
             self._forecasts.BatchForecast, forecast_pb2.BatchForecastRequest(items=items)
         )
 
+    def compare_forecasts(
+        self,
+        market_id: str,
+        request: forecast_pb2.ForecastRequest,
+        models: Iterable[str],
+    ) -> forecast_pb2.CompareForecastsResponse:
+        """One series forecast by several models, each with its own answer or error."""
+        asked = forecast_pb2.CompareForecastsRequest(
+            market_id=market_id,
+            request=request,
+            models=[forecast_pb2.ModelSpec(name=name) for name in models],
+        )
+        return self._call(self._forecasts.CompareForecasts, asked)
+
+    def get_model(self, name: str) -> forecast_pb2.GetModelResponse:
+        """One model, and what it has done since the server started."""
+        return self._call(self._forecasts.GetModel, forecast_pb2.GetModelRequest(name=name))
+
     def list_models(self) -> Iterator[forecast_pb2.Model]:
         """All models."""
         return self._pages(self._forecasts.ListModels, forecast_pb2.ListModelsRequest(), "models")

@@ -34,6 +34,17 @@ def test_a_batch_keeps_its_order(client: Client) -> None:
     assert [result.WhichOneof("result") for result in results] == ["forecast", "error"]
 
 
+def test_models_are_compared_on_one_series_and_say_what_they_have_done(client: Client) -> None:
+    request = forecast_pb2.ForecastRequest(market_id="a", values=[0.5, 0.51, 0.5], horizon_steps=2)
+    results = client.compare_forecasts("a", request, ["ewma", "random_walk"]).results
+    assert [result.forecast.meta.model_name for result in results] == ["ewma", "random_walk"]
+    found = client.get_model("random_walk")
+    assert (found.model.name, found.model.family) == ("random_walk", "baseline")
+    assert found.statistics.requests >= 1
+    with pytest.raises(errors.ModelNotFound):
+        client.get_model("none")
+
+
 def test_lists_go_through_all_pages(client: Client) -> None:
     scores = [score.market_id for score in client.list_scores(page_size=37)]
     markets = [market.market_id for market in client.list_markets(page_size=41)]
