@@ -13,6 +13,7 @@ from pydantic_settings import (
 )
 
 from flows.conformal_settings import ConformalSettings
+from flows.evaluation_settings import EvaluationSettings
 from forecast_service.settings import ForecastSettings
 
 
