@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-LEAST, MOST = 0.1, 2.5
-"""A tail is never made smaller or larger than these times its nominal share."""
+LEAST, MOST = 0.1, 5.0
+"""A tail is never made smaller or larger than these times its nominal share: at the most the
+10-90 % band has no width, at the least it is a 98 % band."""
 
 
 class Settled(NamedTuple):
@@ -43,7 +44,7 @@ class Adaptive:
 
     Attributes:
         target: share that the band promises to miss, in (0, 1).
-        alpha: share aimed at now.
+        alpha: share aimed at now, in [0, 1].
         outcomes: how many were counted.
         last: the last one that was counted; None before the first.
     """
@@ -71,7 +72,7 @@ class Adaptive:
             if last is not None and key <= last:
                 continue
             aimed = alpha + gamma * (self.target - float(one.missed))
-            alpha = min(max(aimed, LEAST * self.target), MOST * self.target)
+            alpha = min(max(aimed, 0.0), 1.0)
             count, last = count + 1, key
         return Adaptive(self.target, alpha, count, last)
 

@@ -107,12 +107,10 @@ class ConformalState:
         table, shape = self._tables.get(key), geometry(levels)
         if not table or shape is None:
             return None
-        wide, quiet = (
-            shape.side * _between(_resolved(table, segment, is_one), steps, shape)
-            for is_one in (False, True)
-        )
-        if not (wide.any() or quiet.any()):
+        fitted = [_resolved(table, segment, is_one) for is_one in (False, True)]
+        if not any(fitted):
             return None
+        wide, quiet = (shape.side * _between(of, steps, shape) for of in fitted)
         return Factors(shape, wide, quiet, np.where(quiet * shape.side > 0.0, quiet, 0.0))
 
 
