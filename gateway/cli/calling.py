@@ -38,7 +38,7 @@ def connected(address: str, key: str | None) -> Iterator[Any]:
         Failed: the call was refused, or nobody answers.
     """
     _refuse_unknown_variables()
-    used = _key_of(key)
+    used = key_of(key)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from marketcal import Client
     from marketcal.errors import MarketcalError
@@ -56,7 +56,7 @@ def connected(address: str, key: str | None) -> Iterator[Any]:
         raise exits.Failed(f"{name}: {error.message} ({address})") from None
 
 
-def _key_of(given: str | None) -> str | None:
+def key_of(given: str | None) -> str | None:
     """The key to send: the given one, else that of this folder, else none."""
     text = given
     if text is None and DEV_KEY.exists():

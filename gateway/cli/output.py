@@ -31,7 +31,7 @@ def write_rows(rows: Sequence[Mapping[str, Any]], output: str) -> None:
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as text columns, numbers to the right."""
     names = list(rows[0])
-    cells = [[_text(row[name]) for name in names] for row in rows]
+    cells = [[text_of(row[name]) for name in names] for row in rows]
     numeric = [all(isinstance(row[name], int | float | None) for row in rows) for name in names]
     widths = [max(len(line[i]) for line in [names, *cells]) for i in range(len(names))]
 
@@ -45,7 +45,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([line(names), line(["─" * width for width in widths]), *map(line, cells)])
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """A value as a cell shows it."""
     if value is None:
         return "–"
     if isinstance(value, bool):

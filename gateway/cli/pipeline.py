@@ -17,17 +17,17 @@ from gateway.cli.output import output_option, write_rows
 
 _MODULES = {"conformal": "flows.conformal"}
 """Where flows are that are no part of the daily one; they are told which models there are."""
-_AS_OF = click.option(
+AS_OF = click.option(
     "--as-of", type=click.DateTime(["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%d"]),
     help="End of the data interval, UTC; now by default.")  # fmt: skip
-_PREFECT = click.option(
+PREFECT = click.option(
     "--prefect-url", envvar="PREFECT_API_URL", default="",
     help="API of a Prefect server that shows the run. Empty: it runs without one.")  # fmt: skip
 
 
 @click.command()
-@_AS_OF
-@_PREFECT
+@AS_OF
+@PREFECT
 @output_option
 def ingest(as_of: datetime | None, prefect_url: str, output: str) -> None:
     """Read markets, open interest and prices of a venue into the lake."""
@@ -37,8 +37,8 @@ def ingest(as_of: datetime | None, prefect_url: str, output: str) -> None:
 @click.command()
 @click.option("--ingest", "pipeline", flag_value="daily", default=None,
               help="Ingest first: the whole daily pipeline.")  # fmt: skip
-@_AS_OF
-@_PREFECT
+@AS_OF
+@PREFECT
 @output_option
 def calibrate(pipeline: str | None, as_of: datetime | None, prefect_url: str, output: str) -> None:
     """Label, score and publish the scoreboard from what is in the lake."""
@@ -46,8 +46,8 @@ def calibrate(pipeline: str | None, as_of: datetime | None, prefect_url: str, ou
 
 
 @click.command()
-@_AS_OF
-@_PREFECT
+@AS_OF
+@PREFECT
 @output_option
 def conformal(as_of: datetime | None, prefect_url: str, output: str) -> None:
     """Hold forecasts against what happened, and correct the bands to come."""
@@ -55,27 +55,42 @@ def conformal(as_of: datetime | None, prefect_url: str, output: str) -> None:
 
 
 def _run(name: str, as_of: datetime | None, prefect_url: str, output: str) -> None:
+    prepare_prefect(prefect_url)
+    chosen = settings_of()
+    from flows import artifacts
+
+    flow: Any = getattr(importlib.import_module(_MODULES.get(name, "flows.daily")), name)
+    more = {"forecast_settings": chosen.forecast} if name in _MODULES else {}
+    run = carried_out(name, flow, prefect_url, as_of=utc(as_of), flow_settings=chosen.flows, **more)
+    write_rows(artifacts.stage_table(run), output)
+
+
+def prepare_prefect(prefect_url: str) -> None:
+    """What Prefect reads when it is imported."""
     os.environ.update(DO_NOT_TRACK="1", PREFECT_SERVER_ANALYTICS_ENABLED="false")
     os.environ.setdefault("PREFECT_HOME", str(Path("var/prefect").resolve()))
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     if prefect_url:
         os.environ["PREFECT_API_URL"] = prefect_url
-    chosen = settings_of()
-    from flows import artifacts
+
+
+def carried_out(name: str, flow: Any, prefect_url: str, **arguments: Any) -> Any:
+    """The finished run of a flow, as a Prefect run where there is a server.
+
+    Raises:
+        RunFailed: it found no data, or failed.
+    """
     from gateway.cli.progress import Bars
 
-    flow: Any = getattr(importlib.import_module(_MODULES.get(name, "flows.daily")), name)
     call = flow if prefect_url else flow.fn
-    more = {"forecast_settings": chosen.forecast} if name in _MODULES else {}
-    bars = Bars(sys.stderr)
     try:
-        run = call(as_of=_utc(as_of), flow_settings=chosen.flows, progress=bars, **more)
+        return call(progress=Bars(sys.stderr), **arguments)
     except Exception as error:
         raise exits.RunFailed(f"{name}: {type(error).__name__}: {error}") from error
-    write_rows(artifacts.stage_table(run), output)
 
 
-def _utc(moment: datetime | None) -> datetime | None:
+def utc(moment: datetime | None) -> datetime | None:
+    """The moment in UTC where it names no time zone."""
     if moment is None or moment.tzinfo is not None:
         return moment
     return moment.replace(tzinfo=UTC)

@@ -1,15 +1,18 @@
-"""``marketcal forecast|models|scores|markets``: calls to a running gateway."""
+"""``marketcal forecast|scores|markets``: calls to a running gateway."""
 
 from __future__ import annotations
 
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gateway.cli import exits
 from gateway.cli.calling import connected, connection_options
 from gateway.cli.output import output_option, write_rows
+
+if TYPE_CHECKING:
+    from gateway.cli.cadence import RegularHistory
 
 
 def _levels(_context: click.Context, _parameter: click.Parameter, value: str) -> list[float]:
@@ -39,49 +42,51 @@ def forecast(
     output: str, address: str, key: str | None,
 ) -> None:  # fmt: skip
     """Forecast a market from its recorded prices, resampled to the cadence."""
-    from forecast_service.series import InvalidFieldError
-    from gateway.cli.cadence import HistoryTooShort, regular_history
+    from gateway.cli.meta import meta_lines
     from marketcal.v1 import forecast_pb2
 
     with connected(address, key) as client:
-        try:
-            history = regular_history(client.price_history(market_id), freq)
-        except HistoryTooShort as error:
-            raise exits.Failed(f"{market_id}: {error}") from None
-        except InvalidFieldError as error:
-            raise exits.BadSetting(f"--freq {error.reason}") from None
+        history = history_of(client, market_id, freq)
         answer = client.forecast(
             market_id, history.values, freq=history.freq, horizon_steps=horizon_steps,
             quantiles=quantiles, model=forecast_pb2.ModelSpec(name=model),
         )  # fmt: skip
     write_rows(forecast_rows(answer), output)
-    said = f"{len(history.values)} steps of {history.freq}"
-    if output == "table":
-        said += f", served by {answer.meta.served_by}, model {answer.meta.model_name}"
-    click.echo(said, err=output != "table")
+    first, *others = meta_lines(answer)
+    said = f"{len(history.values)} steps of {history.freq}, {first}"
+    click.echo("\n".join([said, *others]), err=output != "table")
+
+
+def history_of(client: Any, market_id: str, freq: str | None) -> RegularHistory:
+    """A market's recorded prices on regular steps.
+
+    Raises:
+        Failed: there are too few.
+        BadSetting: ``freq`` is not a cadence.
+    """
+    from forecast_service.series import InvalidFieldError
+    from gateway.cli.cadence import HistoryTooShort, regular_history
+
+    try:
+        return regular_history(client.price_history(market_id), freq)
+    except HistoryTooShort as error:
+        raise exits.Failed(f"{market_id}: {error}") from None
+    except InvalidFieldError as error:
+        raise exits.BadSetting(f"--freq {error.reason}") from None
 
 
 def forecast_rows(answer: Any) -> list[dict[str, Any]]:
-    """One row per step, one column per level."""
+    """One row per step, one column per level; corrected levels beside the model's own."""
+    kinds = (("q", answer.quantile_paths), ("corrected ", answer.conformal_paths))
     return [
         {"step": step + 1}
-        | {f"q{path.level:g}": round(path.values[step], 4) for path in answer.quantile_paths}
+        | {
+            f"{kind}{path.level:g}": round(path.values[step], 4)
+            for kind, paths in kinds
+            for path in paths
+        }
         for step in range(answer.horizon_steps)
     ]
-
-
-@click.command()
-@output_option
-@connection_options
-def models(output: str, address: str, key: str | None) -> None:
-    """List the models."""
-    with connected(address, key) as client:
-        rows = [
-            {"name": model.name, "version": model.version, "family": model.family,
-             "default": model.is_default, "description": model.description}
-            for model in client.list_models()
-        ]  # fmt: skip
-    write_rows(rows, output)
 
 
 @click.command()
