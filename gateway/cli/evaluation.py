@@ -43,8 +43,8 @@ def evaluate(
     from pydantic import SecretStr
 
     from flows import evaluation_report
-    from flows.evaluate import Order
     from flows.evaluate import evaluate as flow
+    from flows.evaluation_stages import Order
     from gateway.cli.calling import key_of
 
     used = key_of(key) if gateway else None

@@ -12,9 +12,10 @@ import pytest
 from pydantic import SecretStr
 
 from flows import canary, evaluation_report
-from flows.evaluate import Order, chosen, evaluate
+from flows.evaluate import chosen, evaluate
 from flows.evaluation_settings import EvaluationSettings
 from flows.evaluation_sources import from_lake
+from flows.evaluation_stages import Order
 from flows.runs import NoDataError, Run
 from flows.settings import FlowSettings
 from forecast_service.evaluation.promotion import LiveFigures

@@ -24,9 +24,13 @@ from prefect.settings import (
     PREFECT_LOGGING_TO_API_ENABLED,
     temporary_settings,
 )
+from pydantic import SecretStr
 
 from flows import daily
 from flows.daily import CALIBRATION, INGESTION
+from flows.evaluate import evaluate
+from flows.evaluation_settings import EvaluationSettings
+from flows.evaluation_stages import Order
 from flows.runs import NoDataError, Run
 from flows.settings import FlowSettings
 from market_data.errors import VenueUnreachable
@@ -217,3 +221,25 @@ def test_a_run_without_data_fails_at_once(
         task for task in server.of_run(flow_run, "task_runs") if task["state"]["type"] == "FAILED"
     ]
     assert (failed["name"], failed["run_count"]) == ("metrics", 1)
+
+
+def test_an_evaluation_shows_verdicts_and_pictures_and_not_the_key(
+    server: Server, archive: Archive, seen: tuple[Run, dict[str, Any]], tmp_path: Path
+) -> None:
+    small = EvaluationSettings(
+        reports=str(tmp_path), context_steps=12, horizon_steps=2, stride_steps=2, time_share=0.5
+    )
+    settings = seen[0].settings.model_copy(update={"evaluation": small})
+    order = Order(models=("random_walk",), champion="ewma", key=SecretStr("mk_secret"))
+    run = evaluate(order, as_of=archive.as_of, flow_settings=settings)
+    assert list(run.stages) == ["histories", "forecasts", "scores", "promotion", "report"]
+    flow_run = server.run_named("evaluate 2026-10-01")
+    assert flow_run["state"]["name"] == "Completed"
+    assert "mk_secret" not in str(flow_run)
+    artifacts = {artifact["key"]: artifact for artifact in server.of_run(flow_run, "artifacts")}
+    assert set(artifacts) == {
+        "evaluate-stages", "evaluation", "evaluation-fan", "evaluation-coverage",
+        "evaluation-pinball",
+    }  # fmt: skip
+    assert "| random_walk | ewma |" in artifacts["evaluation"]["data"]
+    assert "data:image/png;base64,iVBORw0KGgo" in artifacts["evaluation-fan"]["data"]
