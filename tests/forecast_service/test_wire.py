@@ -142,6 +142,19 @@ def test_the_size_of_an_answer_is_known_before_it_is_made(fields: Any, numbers: 
     assert wire.answer_values(request(**fields)) == numbers
 
 
+@pytest.mark.parametrize(
+    ("band", "kinds"),
+    [
+        (pb.BAND_KIND_UNSPECIFIED, 2),
+        (pb.BAND_KIND_CONFORMAL, 2),
+        (pb.BAND_KIND_BOTH, 2),
+        (pb.BAND_KIND_RAW, 1),
+    ],
+)
+def test_where_bands_are_corrected_an_answer_holds_both(band: Any, kinds: int) -> None:
+    assert wire.answer_values(request(band=band), corrects=True) == 36 * kinds
+
+
 def test_a_model_is_shown_with_its_limits_and_licence() -> None:
     for card in CATALOG.values():
         model = wire.encode_model(card, "ewma")

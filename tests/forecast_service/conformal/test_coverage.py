@@ -60,10 +60,7 @@ def test_every_process_is_covered_after_correction(
     outcomes = misscaled_windows(process, step=step, scale=scale, series=40_000, seed=3)
     before, after, within = covered_share(outcomes, step)
     print(f"{process:>20} x{scale:4.2f} h={step:3} {before:.3f} -> {after:.3f} ± {within:.3f}")
-    if process == "ticking_walk":  # whole cents: a bound on a tick covers all who stand there
-        assert 0.8 - within <= after <= 0.87
-    else:
-        assert after == pytest.approx(0.8, abs=within)
+    assert after == pytest.approx(0.8, abs=within)
 
 
 def test_coverage_is_measured_on_windows_a_horizon_after_the_split(windows: Any, band: Any) -> None:
