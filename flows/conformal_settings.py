@@ -35,4 +35,6 @@ class ConformalSettings(BaseModel):
     adaptive: bool = Field(
         False, description="Whether the share of misses aimed at follows the misses (ACI)."
     )
-    gamma: float = Field(0.005, gt=0, le=0.5, description="Size of a step of that share.")
+    gamma: float = Field(
+        0.0005, gt=0, le=0.5, description="Step of that share at each outcome of a segment."
+    )

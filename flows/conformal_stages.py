@@ -59,7 +59,7 @@ def window_start(run: Run) -> datetime:
 
 def bands(run: Run, forecast: ForecastSettings) -> StageCount:
     """Makes the forecasts of the window that nobody asked for, as they would have been made."""
-    conformal = run.settings.conformal
+    settings = run.settings.conformal
     prices = _prices(run, window_start(run) - LOOKBACK)
     if prices.is_empty():
         raise NoDataError(f"no price before {run.interval_end:%Y-%m-%d %H:%M} UTC in the lake")
@@ -80,7 +80,7 @@ def bands(run: Run, forecast: ForecastSettings) -> StageCount:
     if len(failures) == len(run.parameters["models"]):
         raise NoDataError(f"no model made a band: {', '.join(failures)}")
     note = f"no bands of {', '.join(failures)}" if failures else ""
-    note = note or f"{made} bands up to step {conformal.max_steps} were missing"
+    note = note or f"{made} bands up to step {settings.max_steps} were missing"
     return StageCount(prices.height, made, stored, failures=len(failures), note=note)
 
 
@@ -91,12 +91,12 @@ def _missing_bands(
     name: str,
     forecast: ForecastSettings,
 ) -> pl.DataFrame:
-    card, conformal = served(forecast)[name], run.settings.conformal
+    card, settings = served(forecast)[name], run.settings.conformal
     known = _known_origins(run, f"{name}@{card.version}")
     by_freq: dict[int, list[history.Contexts]] = {}
     for one in history.windows_of(
         prices, since=window_start(run), until=run.interval_end,
-        every_steps=conformal.every_steps, context=card.max_context,
+        every_steps=settings.every_steps, context=card.max_context,
     ):  # fmt: skip
         seen = known.get((one.market_id, one.freq_seconds), set())
         lacking = one.without(seen)
@@ -106,7 +106,7 @@ def _missing_bands(
         return empty("forecast_band").drop("schema_version", "dt")
     model = load(forecast, card.family)[name]
     parts = [
-        history.bands_of(card, model, windows, ends, conformal.max_steps)
+        history.bands_of(card, model, windows, ends, settings.max_steps)
         for _, windows in sorted(by_freq.items())
     ]
     return pl.concat(parts)
@@ -276,9 +276,9 @@ def _settled(run: Run) -> list[Settled]:
     Raises:
         NoDataError: there is none.
     """
-    conformal = run.settings.conformal
+    settings = run.settings.conformal
     chosen = pl.col("method").is_in(run.parameters["models"]) & (pl.col("ts") >= window_start(run))
-    if not conformal.with_requests:
+    if not settings.with_requests:
         chosen &= pl.col("source") == "history"
     stored = run.lake.read("forecast_band", chosen & (pl.col("ts") <= run.interval_end),
                            days=_days(run))  # fmt: skip
@@ -287,7 +287,7 @@ def _settled(run: Run) -> list[Settled]:
         _prices(run, window_start(run) - LOOKBACK),
         run.lake.read("market_registry", columns=("market_id", "event_id", "category", "end_at")),
         until=run.interval_end,
-        max_price_gap=conformal.max_price_gap,
+        max_price_gap=settings.max_price_gap,
     )
     if not rows["actual"].is_not_null().any():
         raise NoDataError("no forecast of the window is settled: there is nothing to fit")
@@ -309,5 +309,5 @@ def _days(run: Run) -> tuple[str, str]:
 
 
 def _rules(run: Run) -> Rules:
-    conformal = run.settings.conformal
-    return Rules(conformal.min_samples, conformal.min_events)
+    settings = run.settings.conformal
+    return Rules(settings.min_samples, settings.min_events)

@@ -12,12 +12,14 @@ from forecast_service.conformal.fit import Outcomes, Rules, fit_step, groups
 from forecast_service.conformal.independent import split
 from forecast_service.conformal.scores import Levels
 from forecast_service.conformal.state import ConformalState, ModelKey
-from forecast_service.interval_scores import Interval, covered, mean
+from forecast_service.interval_scores import Interval, covered, ratios_of_means
 from forecast_service.postprocess import WidthLimits
 from forecast_service.transform import FloatArray
 
 THIRDS = {"short": (1, 6), "middle": (8, 36), "long": (48, 2016)}
 """First and last knot of each part of the horizon, each about a third of the knots up to 288."""
+RESAMPLES = 500
+"""Of events, behind each interval: there may be hundreds of segments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,22 +152,30 @@ def coverages(
                 by_segment.setdefault(segment, []).append((one, rows))
         for segment, members in by_segment.items():
             event = np.concatenate([one.outcomes.event[rows] for one, rows in members])
-            if np.unique(event).size < rules.min_events:
-                continue
-
-            def joined(
-                name: str, of: list[tuple[Measured, NDArray[np.intp]]] = members
-            ) -> FloatArray:
-                return np.concatenate([getattr(one, name)[rows] for one, rows in of]).astype(float)
-
-            names = event.astype(np.str_)
-            before, after = joined("before"), joined("after")
-            found.append(
-                Coverage(
-                    segment, third, nominal,
-                    mean(before, names, rng=rng), mean(after, names, rng=rng),
-                    float(joined("width_before").mean()), float(joined("width_after").mean()),
-                    int(before.size),
-                )
-            )  # fmt: skip
+            if np.unique(event).size >= rules.min_events:
+                values = np.concatenate([_columns(one)[rows] for one, rows in members])
+                found.append(_coverage(segment, third, values, event, nominal, rng))
     return found
+
+
+def _columns(one: Measured) -> FloatArray:
+    """[N, 4]: covered raw and corrected, widths raw and corrected."""
+    return np.stack([one.before, one.after, one.width_before, one.width_after], axis=1, dtype=float)
+
+
+def _coverage(
+    segment: str,
+    third: str,
+    values: FloatArray,
+    event: NDArray[np.int64],
+    nominal: float,
+    rng: np.random.Generator,
+) -> Coverage:
+    covered_of = values[:, :2]
+    before, after = ratios_of_means(
+        covered_of, np.ones_like(covered_of), event.astype(np.str_), rng=rng, resamples=RESAMPLES
+    )
+    widths = values[:, 2:].mean(axis=0)
+    return Coverage(
+        segment, third, nominal, before, after, float(widths[0]), float(widths[1]), len(values)
+    )
