@@ -3,9 +3,10 @@
 For a level that promises a share p of the actuals on its side (1 - τ below the median, τ above it)
 the correction is the score of rank ⌈(n + 1) · p⌉ of n. On exchangeable windows that covers at least
 p, for any law and any n (Vovk; Romano et al. 2019, theorem 1). Windows of one event are not
-exchangeable one by one, so the margin counts events: with e events among n windows the rank is
-⌈n · ⌈(e + 1) · p⌉ / e⌉, which is the same where every window is its own event. Where the rank would
-be above n there is no correction, and the band stays as it is.
+exchangeable one by one: they carry what m ≤ n independent ones would, and the rank is
+⌈n · (m + 1) · p / m⌉. m is n over the design effect (Kish, Survey Sampling, 1965, chapter 8.2), the
+variance of the share inside as its sums over events tell it, over that of independent windows.
+Where the rank would be above n there is no correction, and the band stays as it is.
 """
 
 from __future__ import annotations
@@ -102,16 +103,41 @@ class Correction:
     events: int
 
 
-def rank(samples: int, events: int, share: float) -> int | None:
-    """Rank of the order statistic that covers ``share``; None when there are too few events.
+def rank(samples: int, effective: float, share: float) -> int | None:
+    """Rank of the order statistic that covers ``share``; None when there are too few windows.
+
+    Args:
+        samples: windows.
+        effective: independent windows that carry as much, in (0, samples].
+        share: in (0, 1).
 
     >>> rank(99, 99, 0.9), rank(9, 9, 0.9), rank(8, 8, 0.9), rank(100, 10, 0.9)
-    (90, 9, None, 100)
+    (90, 9, None, 99)
     """
-    of_events = math.ceil((events + 1) * share - _ROUNDING)
-    if of_events > events:
-        return None
-    return math.ceil(samples * of_events / events - _ROUNDING)
+    found = math.ceil(samples * (effective + 1.0) * share / effective - _ROUNDING)
+    return found if found <= samples else None
+
+
+def effective_size(inside: BoolArray, event: NDArray[np.int64]) -> float:
+    """How many independent windows carry what these do, at most as many as there are.
+
+    Args:
+        inside: [N] whether a window is inside.
+        event: [N] codes of events.
+
+    >>> effective_size(np.array([True, False] * 50), np.arange(100))
+    100.0
+    >>> effective_size(np.repeat([True, False] * 5, 10), np.repeat(np.arange(10), 10))
+    9.0
+    """
+    samples, share = inside.size, float(inside.mean())
+    codes, of = np.unique(event, return_inverse=True)
+    if codes.size == samples or share in (0.0, 1.0):
+        return float(codes.size)
+    sums = np.bincount(of, weights=inside - share)
+    variance = float(np.square(sums).sum()) * codes.size / (codes.size - 1.0) / samples**2
+    wanted = share * (1.0 - share) / variance if variance > 0.0 else samples
+    return float(min(max(wanted, 1.0), samples))
 
 
 def fit_step(
@@ -179,7 +205,9 @@ def _order_statistics(
         share = 1.0 - min(min(level, 1.0 - level) * tail, 0.5)
         if samples < rules.min_samples or events < rules.min_events:
             continue
-        at = rank(samples, events, share)
+        near = ordered[math.ceil(samples * share - _ROUNDING) - 1, place]
+        inside = score[known[:, place], place] <= near
+        at = rank(samples, effective_size(inside, event[known[:, place]]), share)
         if at is not None:
             yield level, float(ordered[at - 1, place]), samples, events
 

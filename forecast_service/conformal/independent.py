@@ -3,7 +3,7 @@
 A forecast at ``origin`` for h steps is settled h steps later. Two windows of one market that
 overlap share most of what happened between, so of each market only windows are kept that begin
 when the one before is settled. Windows of several markets of one event share their news: their
-number is kept beside that of the events, and it is events that the finite-sample margin counts.
+number is kept beside that of the events, and the finite-sample margin allows for it (see `fit`).
 """
 
 from __future__ import annotations

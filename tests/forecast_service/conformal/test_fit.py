@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import special
 
-from forecast_service.conformal.fit import Correction, Rules, fit_step, rank
+from forecast_service.conformal.fit import Correction, Rules, effective_size, fit_step, rank
 from forecast_service.conformal.independent import split, thinned
 from forecast_service.conformal.scores import SLACK, geometry, is_quiet, scores
 from forecast_service.conformal.segments import ALL, chain
@@ -55,16 +56,41 @@ def test_the_order_statistic_covers_at_least_its_share_on_exchangeable_scores(
     assert found == pytest.approx(exact, abs=4 * sqrt(exact * (1 - exact) / draws))
 
 
-@given(st.integers(1, 500), st.integers(1, 500), st.floats(0.5, 0.999))
-def test_fewer_events_never_ask_for_less(samples: int, events: int, share: float) -> None:
-    of_events, of_windows = (
-        rank(samples, min(events, samples), share),
-        rank(samples, samples, share),
-    )
-    if of_events is None:
+@given(st.integers(1, 500), st.floats(1.0, 500.0), st.floats(0.5, 0.999))
+def test_windows_that_carry_less_never_ask_for_less(
+    samples: int, effective: float, share: float
+) -> None:
+    of_less, of_all = rank(samples, min(effective, samples), share), rank(samples, samples, share)
+    if of_less is None:
         return
-    assert of_windows is not None
-    assert of_windows <= of_events <= samples
+    assert of_all is not None
+    assert of_all <= of_less <= samples
+
+
+@pytest.mark.parametrize("common", [0.0, 0.5, 1.0])
+def test_windows_of_few_events_carry_what_their_design_effect_says(common: float) -> None:
+    rng = np.random.default_rng(4)
+    event = np.repeat(np.arange(400), 10)
+    shared, own = rng.random(400) < 0.9, rng.random(4_000) < 0.9
+    inside = np.where(rng.random(4_000) < common, shared[event], own)
+    correlation = common**2  # both windows took their event's
+    assert effective_size(inside, event) == pytest.approx(4_000 / (1 + 9 * correlation), rel=0.25)
+
+
+@pytest.mark.parametrize("each", [1, 20])
+def test_the_order_statistic_covers_on_other_events_whatever_they_share(each: int) -> None:
+    rng = np.random.default_rng(6)
+    events, level, found = 60, 0.9, []
+    event = np.repeat(np.arange(events), each)
+    for _ in range(1_500):
+        score = 0.8 * rng.standard_normal(events)[event] + 0.6 * rng.standard_normal(event.size)
+        first = np.sort(score)[int(np.ceil(score.size * level)) - 1]
+        at = rank(score.size, effective_size(score <= first, event), level)
+        assert at is not None
+        found.append(special.ndtr(np.sort(score)[at - 1]))
+    spread = float(np.std(found)) / np.sqrt(len(found))
+    print(f"{each} windows of each of {events} events: {np.mean(found):.4f}")
+    assert float(np.mean(found)) == pytest.approx(level, abs=0.005 + 4 * spread)
 
 
 def test_too_few_windows_or_events_give_no_correction(windows: Any) -> None:
