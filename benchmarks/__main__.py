@@ -10,10 +10,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import calibration, daily_flow, gateway_forecast, reads
+from benchmarks import calibration, daily_flow, gateway_forecast, models, reads
 from benchmarks.figures import FULL, QUICK, Figure, as_record, surroundings, table
 
-SUITES = {module.SUITE: module.run for module in (gateway_forecast, calibration, daily_flow, reads)}
+SUITES = {
+    module.SUITE: module.run
+    for module in (gateway_forecast, models, calibration, daily_flow, reads)
+}
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 BUSY = 0.5
 """Load average per core above which a machine is not quiet."""

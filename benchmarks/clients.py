@@ -1,7 +1,8 @@
 """A load in a process of its own: ``python -m benchmarks.clients '{"call": …}'``.
 
 The load ends after ``seconds`` or ``requests``, whichever comes first, and prints one JSON object:
-requests sent in all (the warm-up too), requests per second, and p50 and p95 in milliseconds.
+requests sent in all (the warm-up too), requests per second, p50, p95 and p99 in milliseconds, and
+where the job names the model that should answer, how many series another one answered.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ async def _load(job: dict[str, Any]) -> dict[str, float]:
         "per_second": len(waits) / seconds,
         "p50_ms": 1e3 * waits[len(waits) // 2],
         "p95_ms": 1e3 * waits[int(len(waits) * 0.95)],
+        "p99_ms": 1e3 * waits[int(len(waits) * 0.99)],
+        "stood_in": float(job.get("stood_in", 0)),
     }
 
 
@@ -87,10 +90,23 @@ async def _press(
     return waits, time.perf_counter() - began
 
 
-def _forecast(channel: Any, metadata: Any, _job: dict[str, Any]) -> Ask:
+def _forecast(channel: Any, metadata: Any, job: dict[str, Any]) -> Ask:
     stub: Any = forecast_pb2_grpc.ForecastServiceStub(channel)  # type: ignore[no-untyped-call]
     series = [forecast_request(i) for i in range(DISTINCT)]
-    return lambda n: stub.Forecast(series[n % DISTINCT], metadata=metadata, timeout=TIMEOUT)
+    if "model" not in job:
+        return lambda n: stub.Forecast(series[n % DISTINCT], metadata=metadata, timeout=TIMEOUT)
+
+    async def ask(number: int) -> None:
+        request = series[number % DISTINCT]
+        _look(await stub.Forecast(request, metadata=metadata, timeout=TIMEOUT), job)
+
+    return ask
+
+
+def _look(answer: pb.ForecastResponse, job: dict[str, Any]) -> None:
+    """Counts an answer that is not from the model that the job names."""
+    if "model" in job and answer.meta.model_name != job["model"]:
+        job["stood_in"] = job.get("stood_in", 0) + 1
 
 
 def _batch(channel: Any, metadata: Any, job: dict[str, Any]) -> Ask:
@@ -102,6 +118,8 @@ def _batch(channel: Any, metadata: Any, job: dict[str, Any]) -> Ask:
         failed = [result for result in answer.results if result.HasField("error")]
         if failed or len(answer.results) != job["batch"]:
             raise RuntimeError(f"{len(failed)} of {job['batch']} series failed: {failed[:1]}")
+        for result in answer.results if "model" in job else ():
+            _look(result.forecast, job)
 
     return ask
 

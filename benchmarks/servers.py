@@ -1,4 +1,4 @@
-"""The servers that are compared: ``python -m benchmarks.servers KIND FOLDER``.
+"""The servers that are compared: ``python -m benchmarks.servers KIND FOLDER [SETTINGS]``.
 
 ===========  ===================================================================================
 echo         bare ``grpc.aio``: parses the request, sends one ready answer; asyncio's own loop
@@ -6,6 +6,8 @@ echo-uvloop  the same on uvloop
 gateway      our gateway, forecasts in its own process; uvloop, as in production
 ray          our gateway, forecasts through Ray Serve: ``marketcal serve forecast`` as its child
 ===========  ===================================================================================
+
+SETTINGS is JSON, fields of the section ``forecast``; a child that runs Ray has them too.
 
 When it serves it prints one line, ``{"address": …, "key": …}``. It ends on SIGTERM, and when its
 standard input closes, so that it never outlives the benchmark.
@@ -38,8 +40,9 @@ from marketcal.v1 import forecast_pb2_grpc
 _READY_SECONDS, _END_SECONDS = 60.0, 30.0
 
 
-def main(kind: str, folder: Path) -> None:
+def main(kind: str, folder: Path, forecast: dict[str, Any]) -> None:
     """Serves until SIGTERM."""
+    os.environ.update(_variables(forecast))
     prepare_environment()
     if kind == "echo":
         asyncio.run(_echo(folder))
@@ -49,6 +52,18 @@ def main(kind: str, folder: Path) -> None:
             uvloop.run(_through_ray(folder, ray_address))
     else:
         uvloop.run({"echo-uvloop": _echo, "gateway": _gateway}[kind](folder))
+
+
+def _variables(
+    given: dict[str, Any], prefix: str = "MARKETCAL_FORECAST"
+) -> Iterator[tuple[str, str]]:
+    """The environment variables of settings, those of a section within by their own names."""
+    for field, value in given.items():
+        name = f"{prefix}__{field.upper()}"
+        if field == "policy":
+            yield from _variables(value, name)
+        else:
+            yield name, value if isinstance(value, str) else json.dumps(value)
 
 
 async def _echo(folder: Path) -> None:
@@ -147,4 +162,4 @@ async def _until_ended(address: str, key: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3]) if sys.argv[3:] else {})

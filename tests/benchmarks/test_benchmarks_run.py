@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import math
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import calibration, daily_flow, figures, gateway_forecast, reads
+from benchmarks import calibration, daily_flow, figures, gateway_forecast, models, reads
 from benchmarks.figures import TINY, Figure
 
 
@@ -36,6 +37,45 @@ def test_forecasts_are_measured_beside_a_bare_echo(tmp_path: Path) -> None:
         )
     assert values["BatchForecast of 50 series, in process", "series/s"] > 0
     assert values["memory of the gateway, idle", "MiB"] > 10
+
+
+def small_weights(folder: Path, root: Path) -> None:
+    """The tiny native model of the tests of models."""
+    place = root / "tests" / "forecast_service" / "models" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("tiny_models", place)
+    assert spec is not None
+    assert spec.loader is not None
+    tiny = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tiny)
+    (folder / "native.onnx").write_bytes(tiny.tiny_model().SerializeToString())
+
+
+def test_without_weights_the_alternatives_are_measured_and_the_reason_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(models, "native_settings", lambda _folder: "there are no weights")
+    monkeypatch.setenv("BENCH_TORCH_PYTHON", str(tmp_path / "none"))
+    monkeypatch.setenv("BENCH_CHRONOS_PYTHON", str(tmp_path / "none"))
+    values = by_name(models.run(TINY, tmp_path))
+    assert values["bare grpc.aio echo, 4 clients", "series/s"] > 0
+    assert values["a server like tollama's, 1 client", "ms p50"] >= 27.0
+    said = capsys.readouterr().err
+    assert "native is left out: there are no weights" in said
+    assert "chronos-bolt in PyTorch is left out: BENCH_CHRONOS_PYTHON" in said
+
+
+@pytest.mark.ray
+def test_the_native_model_is_measured_through_ray_and_answers_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_weights(tmp_path, Path(models.__file__).parents[1])
+    monkeypatch.setenv("BENCH_WEIGHTS", str(tmp_path))
+    scale = dataclasses.replace(TINY, clients=(1,), with_ray=True)
+    monkeypatch.setattr(models, "_beside", lambda _scale: [])
+    monkeypatch.setattr(models, "_ratios", lambda *_: [])
+    values = by_name(models.run(scale, tmp_path))
+    assert values["native, through Ray, BatchForecast of 50 × 288", "series/s"] > 0
+    assert values["native, through Ray, series that another model answered", "share"] == 0.0
 
 
 @pytest.mark.ray
