@@ -12,6 +12,7 @@ from forecast_service.models.catalog import CATALOG, Family, configured
 from forecast_service.models.loading import load
 from forecast_service.models.port import Model
 from forecast_service.settings import ForecastSettings
+from forecast_service.settings import InProcess as Where
 
 INLINE_NUMBERS = 64 * 512
 """Numbers in and out of baselines up to which handing them to a thread costs more than it frees."""
@@ -43,12 +44,14 @@ class InProcess:
 
 
 def local_backends(settings: ForecastSettings) -> dict[str, InProcess]:
-    """A backend in this process for each family that is configured besides the baselines.
+    """The backends in this process besides the baselines: all families where Ray is never asked.
 
     Raises:
         CatalogError: a configured model may not be used.
         WeightsError: weights are missing or are not those that are expected.
     """
+    if settings.in_process is not Where.ALWAYS:
+        return {}
     families: set[Family] = {card.family for card in configured(settings).values()}
     return {family.value: InProcess(load(settings, family)) for family in sorted(families)}
 

@@ -258,6 +258,7 @@ def encode_model(card: ModelCard, default_model: str) -> pb.Model:
         max_context_length=card.max_context,
         max_native_horizon=card.max_horizon,
         licence_tag=card.licence_tag,
+        weights_digest=card.digest,
         is_default=card.name == default_model,
     )
 

@@ -21,6 +21,7 @@ from calibration_service.publication import Publication
 from calibration_service.scoreboard_service import ScoreboardService
 from forecast_service.band_log import BandLog
 from forecast_service.corrections import StoredCorrections
+from forecast_service.in_process import local_backends
 from forecast_service.models.catalog import served
 from forecast_service.policy.forecaster import Forecaster
 from forecast_service.policy.routing import Router
@@ -101,7 +102,8 @@ def build(settings: Settings, clock: Callable[[], float] = time.monotonic) -> Pa
     lake = Lake(settings.flows.lake)
     publication, corrections = Publication(lake), StoredCorrections(lake)
     band_log = BandLog(lake, settings.forecast.band_log, utc_now)
-    forecaster = Forecaster(settings.forecast, clock, corrections=corrections)
+    local = local_backends(settings.forecast)
+    forecaster = Forecaster(settings.forecast, clock, local, corrections=corrections)
     models = served(settings.forecast)
     router = Router(settings.forecast.policy, settings.forecast.default_model, models)
     forecasts = ForecastService(forecaster, broken_rules, router, clock=clock, issued=band_log.note)

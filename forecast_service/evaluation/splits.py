@@ -46,7 +46,7 @@ def by_events(windows: Windows, share: float = HELD_OUT_SHARE) -> Split:
 def held_out(event: str, share: float = HELD_OUT_SHARE) -> bool:
     """Whether an event is held out: by its name alone, so that no run moves it to the other side.
 
-    Training holds out the same events (`forecast_service.training.recorded.held_out`).
+    Training holds out the same events.
 
     >>> held_out("a", 0.0), held_out("a", 1.0)
     (False, True)

@@ -18,6 +18,7 @@ import numpy as np
 from forecast_service import interval_scores as scores
 from forecast_service.baselines import BASELINES
 from forecast_service.batch import Batch, Query
+from forecast_service.evaluation.splits import held_out
 from forecast_service.models.baselines import BASELINE_MODEL
 from forecast_service.models.port import Model
 from forecast_service.training import recorded
@@ -26,7 +27,7 @@ from forecast_service.training.recorded import HORIZON, Windows
 from forecast_service.transform import LOGIT, FloatArray, Transform
 
 LEVELS = np.array([0.1, 0.5, 0.9])
-THIRDS = ((0, 4), (4, 8), (8, 12))
+THIRDS = (slice(0, 4), slice(4, 8), slice(8, 12))
 _AT_ONCE = 512
 Forecast = Callable[[Windows], FloatArray]
 """Windows to [N, HORIZON, 3] prices."""
@@ -50,7 +51,7 @@ def samples(data: Path) -> dict[str, Windows]:
         if family != "sports":
             parts[family] = windows
             continue
-        unseen = np.array([recorded.held_out(event) for event in windows.event])
+        unseen = np.array([held_out(event) for event in windows.event])
         late = windows.origin >= recorded.time_split(series)
         parts["sports: held-out events"] = windows.where(unseen)
         parts["sports: last fifth of time"] = windows.where(late)
@@ -59,54 +60,45 @@ def samples(data: Path) -> dict[str, Windows]:
 
 def compare(model: Model, windows: Windows, rng: np.random.Generator) -> dict[str, Any]:
     """Scores of all methods on the windows of one family."""
-    actual, event = windows.target, windows.event
-    losses, bands = {}, {}
-    for name, forecast in methods(model).items():
-        bands[name] = forecast(windows)
-        losses[name] = scores.pinball(bands[name], LEVELS, actual).mean(axis=(1, 2))
-    classical = {name: float(loss.mean()) for name, loss in losses.items() if name not in NATIVE}
-    best = min(classical, key=lambda name: classical[name])
-    last = np.abs(actual - windows.context[:, -1:]).mean(axis=1)
-    result: dict[str, Any] = {
-        "windows": len(actual),
-        "events": len(set(event.tolist())),
+    bands = {name: forecast(windows) for name, forecast in methods(model).items()}
+    pinball = {name: float(_loss(band, windows).mean()) for name, band in bands.items()}
+    best = min((name for name in pinball if name not in NATIVE), key=lambda name: pinball[name])
+    scored = {name: _against(bands[name], bands[best], windows, rng) for name in NATIVE}
+    return {
+        "windows": len(windows.target),
+        "events": len(set(windows.event.tolist())),
         "best_classical": best,
-        "pinball": {name: float(loss.mean()) for name, loss in losses.items()},
+        "pinball": pinball,
+        **scored,
     }
-    for name in NATIVE:
-        if name not in bands:
-            continue
-        band = bands[name]
-        median = np.abs(actual - band[:, :, 1]).mean(axis=1)
-        inside = scores.covered(band[:, :, 0], band[:, :, 2], actual)
-        result[name] = {
-            "ratio_to_best": _figure(
-                scores.ratio_of_means(losses[name], losses[best], event, rng=rng)
-            ),
-            "ratio_to_best_by_third": {
-                f"steps {low + 1}-{high}": _figure(
-                    scores.ratio_of_means(
-                        _loss(band, actual, low, high),
-                        _loss(bands[best], actual, low, high),
-                        event,
-                        rng=rng,
-                    )
-                )
-                for low, high in THIRDS
-            },
-            "median_error_to_last_value": _figure(
-                scores.ratio_of_means(median, last, event, rng=rng)
-            ),
-            "coverage_80_raw": {
-                f"steps {low + 1}-{high}": _figure(
-                    scores.mean(inside[:, low:high].mean(axis=1), event, rng=rng)
-                )
-                for low, high in THIRDS
-            },
-            "crossings": int((np.diff(band, axis=2) < 0).sum()),
-            "outside_0_1": int(((band < 0) | (band > 1)).sum()),
-        }
-    return result
+
+
+def _against(
+    band: FloatArray, best: FloatArray, windows: Windows, rng: np.random.Generator
+) -> dict[str, Any]:
+    """How a band does beside the best classical one, and by itself."""
+    actual, event = windows.target, windows.event
+    last = np.abs(actual - windows.context[:, -1:]).mean(axis=1)
+    median = np.abs(actual - band[:, :, 1]).mean(axis=1)
+    inside = scores.covered(band[:, :, 0], band[:, :, 2], actual)
+
+    def ratio(above: FloatArray, below: FloatArray) -> dict[str, float]:
+        return _figure(scores.ratio_of_means(above, below, event, rng=rng))
+
+    return {
+        "ratio_to_best": ratio(_loss(band, windows), _loss(best, windows)),
+        "ratio_to_best_by_third": {
+            _third(steps): ratio(_loss(band, windows, steps), _loss(best, windows, steps))
+            for steps in THIRDS
+        },
+        "median_error_to_last_value": ratio(median, last),
+        "coverage_80_raw": {
+            _third(steps): _figure(scores.mean(inside[:, steps].mean(axis=1), event, rng=rng))
+            for steps in THIRDS
+        },
+        "crossings": int((np.diff(band, axis=2) < 0).sum()),
+        "outside_0_1": int(((band < 0) | (band > 1)).sum()),
+    }
 
 
 NATIVE = ("native", "native, event known")
@@ -141,10 +133,14 @@ def _by_model(model: Model, name: str, windows: Windows, *, event: bool) -> Floa
     return np.concatenate(parts)
 
 
-def _loss(band: FloatArray, actual: FloatArray, low: int, high: int) -> FloatArray:
-    return np.asarray(
-        scores.pinball(band[:, low:high], LEVELS, actual[:, low:high]).mean(axis=(1, 2))
-    )
+def _loss(band: FloatArray, windows: Windows, steps: slice = slice(None)) -> FloatArray:
+    """[N] mean pinball loss over levels and the steps."""
+    loss = scores.pinball(band[:, steps], LEVELS, windows.target[:, steps])
+    return np.asarray(loss.mean(axis=(1, 2)))
+
+
+def _third(steps: slice) -> str:
+    return f"steps {steps.start + 1}-{steps.stop}"
 
 
 def _figure(interval: scores.Interval) -> dict[str, float]:

@@ -8,7 +8,6 @@ trained on: its licence (CC BY 4.0) allows it, the others state none.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,12 +118,6 @@ def windows(family: str, series: Sequence[RecordedSeries]) -> Windows:
         np.array([row[3] for row in rows], dtype=np.str_),
         np.array([row[4] for row in rows], dtype=np.int64),
     )
-
-
-def held_out(event: str, share: float = 1 / 3) -> bool:
-    """Whether an event is kept out of training: by its name alone, so that it stays so."""
-    digest = hashlib.blake2b(event.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") < share * 2**64
 
 
 def time_split(series: Sequence[RecordedSeries]) -> float:

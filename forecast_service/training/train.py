@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from forecast_service.evaluation.splits import held_out
 from forecast_service.training import recorded
 from forecast_service.training.layout import EPS, KNOTS, LEVELS
 from forecast_service.training.network import Network, Size
@@ -111,7 +112,7 @@ def recorded_source(data: Path) -> RecordedMarkets:
     """The recorded markets that may be trained on: not held out, and before the last fifth."""
     series = recorded.load(data, TRAINED_ON)
     return RecordedMarkets(
-        [item for item in series if not recorded.held_out(item.event)], recorded.time_split(series)
+        [item for item in series if not held_out(item.event)], recorded.time_split(series)
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from forecast_service.evaluation.splits import held_out
 from forecast_service.training import recorded
 from forecast_service.training.recorded import CONTEXT, HORIZON, RecordedSeries
 from forecast_service.training.samples import RecordedMarkets, filled
@@ -46,9 +47,9 @@ def test_a_window_without_a_complete_target_is_dropped() -> None:
 
 def test_an_event_is_held_out_by_its_name_alone_and_a_third_of_them_are() -> None:
     names = [f"event-{number}" for number in range(6000)]
-    kept_out = np.array([recorded.held_out(name) for name in names])
+    kept_out = np.array([held_out(name) for name in names])
     assert abs(kept_out.mean() - 1 / 3) < 4 * np.sqrt(2 / 9 / 6000)
-    assert [recorded.held_out(name) for name in names[:50]] == kept_out[:50].tolist()
+    assert [held_out(name) for name in names[:50]] == kept_out[:50].tolist()
 
 
 def test_training_sees_nothing_after_its_end() -> None:
