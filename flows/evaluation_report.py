@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from flows import evaluation_pictures
 from flows.runs import Run
-from forecast_service.evaluation.promotion import Decision
+from forecast_service.evaluation.promotion import Decision, LiveFigures
 from forecast_service.evaluation.scoring import ALL, CONFORMAL, RAW, Figure
 from forecast_service.interval_scores import Interval
 
@@ -99,7 +100,7 @@ def as_record(run: Run, results: Results) -> dict[str, Any]:
                     {"split": found.split, "family": found.family, **_values(found.interval)}
                     for found in one.differences
                 ],
-                "canary": _live(results, name),
+                "canary": live_record(results.live[name]),
             }
             for name, one in results.decisions.items()
         },
@@ -154,7 +155,7 @@ def shown(interval: Interval) -> str:
     >>> shown(Interval(0.8, 0.78, 0.82, 40))
     '0.8 (0.78 to 0.82)'
     """
-    if interval.value != interval.value:
+    if math.isnan(interval.value):
         return "–"
     return f"{interval.value:.3g} ({interval.low:.3g} to {interval.high:.3g})"
 
@@ -221,11 +222,16 @@ def _score(split: str, figure: Figure) -> dict[str, Any]:
 
 
 def _values(interval: Interval) -> dict[str, float | None]:
-    return {name: None if value != value else value for name, value in asdict(interval).items()}
+    return _finite(asdict(interval))
 
 
-def _live(results: Results, name: str) -> Any:
-    live = results.live[name]
-    return live if isinstance(live, str) else {
-        key: None if value != value else value for key, value in asdict(live).items()
-    }  # fmt: skip
+def live_record(live: LiveFigures | str) -> Any:
+    """Live figures as plain values, null for what is no number; or why there are none."""
+    return live if isinstance(live, str) else _finite(asdict(live))
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }

@@ -226,14 +226,13 @@ def _figure_rows(run: Run, results: Results) -> pl.DataFrame:
 def _decision_rows(run: Run, results: Results) -> pl.DataFrame:
     rows = []
     for name, decision in results.decisions.items():
-        live = results.live[name]
-        shown = live if isinstance(live, str) else asdict(live)
+        live = evaluation_report.live_record(results.live[name])
         rows.append(
             {
                 "run_id": run.run_id, "candidate": name, "champion": results.champion,
                 "verdict": decision.verdict.value, "reasons": list(decision.reasons),
                 "differences": json.dumps([asdict(one) for one in decision.differences]),
-                "canary": json.dumps(shown), "as_of": run.interval_end,
+                "canary": json.dumps(live), "as_of": run.interval_end,
             }
         )  # fmt: skip
     return _frame("promotion", rows)

@@ -18,7 +18,8 @@ from flows.evaluation_sources import from_lake
 from flows.evaluation_stages import Order
 from flows.runs import NoDataError, Run
 from flows.settings import FlowSettings
-from forecast_service.evaluation.promotion import LiveFigures
+from forecast_service.evaluation.promotion import Bounds, LiveFigures
+from forecast_service.evaluation.promotion import canary as canary_reasons
 from forecast_service.evaluation.scoring import METRICS
 from forecast_service.evaluation.windows import windows_of
 from forecast_service.models.errors import CatalogError
@@ -176,6 +177,12 @@ def test_a_gateway_that_does_not_know_the_model_or_does_not_answer_measures_noth
     silent = canary.measured("127.0.0.1:9", key, "ewma", windows, probes=1)
     assert isinstance(silent, str)
     assert silent.startswith("not measured: UNAVAILABLE")
+
+
+def test_a_latency_beyond_all_bars_is_no_number_in_the_record() -> None:
+    live = LiveFigures(200, 0, np.inf, 4, 0, 0, 0, "CLOSED")
+    assert evaluation_report.live_record(live)["p95_ms"] is None
+    assert canary_reasons(live, Bounds()) == ["canary: p95 of inf ms is above 500 ms"]
 
 
 def test_the_95th_percentile_is_the_upper_end_of_its_bar() -> None:
