@@ -3,8 +3,8 @@
 PROMOTE only if all of this holds, else KEEP with every reason:
 
 - the paired difference of the losses has an interval below zero in each split, over enough events;
-- in no family is the candidate shown to be worse;
-- its corrected bands cover within bounds in each split;
+- in no family with enough events is the candidate shown to be worse;
+- its corrected bands cover within bounds in each split, over all and in those families;
 - its live figures pass the canary gate. Without live figures nothing is promoted.
 """
 
@@ -204,6 +204,8 @@ def _outside(figures: Sequence[tuple[str, Figure]], bounds: Bounds) -> list[str]
         if promised is None or (figure.band, figure.steps) != (CONFORMAL, ALL):
             continue
         found = figure.interval
+        if figure.family != ALL and found.events < bounds.min_events:
+            continue
         within = promised - bounds.under <= found.value <= promised + bounds.over
         if not (within or found.low <= promised <= found.high):
             reasons.append(

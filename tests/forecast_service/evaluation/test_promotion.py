@@ -126,6 +126,13 @@ def test_coverage_must_stay_within_bounds(figure: Figure, kept: bool) -> None:
     assert (found.verdict == Verdict.PROMOTE) == kept
 
 
+def test_a_family_with_few_events_does_not_speak_but_all_of_them_do() -> None:
+    few = dataclasses.replace(coverage(0.7, 0.65, 0.75), interval=Interval(0.7, 0.65, 0.75, 18))
+    assert decide(better(), [("time", few)], HEALTHY, BOUNDS).verdict == Verdict.PROMOTE
+    whole = dataclasses.replace(few, family=ALL)
+    assert decide(better(), [("time", whole)], HEALTHY, BOUNDS).verdict == Verdict.KEEP
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
