@@ -89,7 +89,7 @@ class ForecastService(forecast_pb2_grpc.ForecastServiceServicer):
     ) -> pb.ListModelsResponse:
         """Models by name."""
         cards = self._router.models
-        names = list(cards)
+        names = sorted(cards)
         start = _start(request.page_token, names)
         end = start + min(request.page_size or 50, 100)
         models = [self._shown(cards[name]) for name in names[start:end]]

@@ -58,9 +58,11 @@ class ForecastSettings(BaseModel):
         InProcess.WHEN_RAY_IS_AWAY,
         description="Whether forecasts are computed in the gateway's process instead of Ray.",
     )
-    default_model: str = Field("ewma", description="Model that answers when a request names none.")
+    default_model: str = Field(
+        "native", description="Model that answers when a request names none."
+    )
     models: tuple[str, ...] = Field(
-        (), description="Models of the catalogue that are deployed besides the baselines."
+        ("native",), description="Models of the catalogue that are deployed besides the baselines."
     )
     environment: Environment = Field(
         Environment.PRODUCTION,

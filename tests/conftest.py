@@ -245,7 +245,9 @@ def gateway_settings(folder: Path, sections: dict[str, dict[str, Any]]) -> Setti
 def gateway(serve_gateway: Start, published: Published) -> Iterator[RunningGateway]:
     """The gateway that most tests call, with the publication in its memory."""
     with ExitStack() as stack:
-        running = serve_gateway(stack, flows={"lake": str(published.lake)})
+        running = serve_gateway(
+            stack, flows={"lake": str(published.lake)}, forecast={"in_process": "always"}
+        )
         end = time.monotonic() + DEADLINE
         while not running.parts.publication.ready and time.monotonic() < end:
             threading.Event().wait(0.01)

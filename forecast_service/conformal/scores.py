@@ -145,6 +145,6 @@ def _within(
         return found
     excess = np.maximum(np.minimum(width, limits[1]), limits[0]) - width
     way = given @ weights - width
-    share = np.where(excess == 0.0, 0.0, excess / np.where(way == 0.0, 1.0, way))
+    share = np.where(excess == 0.0, 0.0, excess / np.where(np.abs(way) < _ROUNDING, 1.0, way))
     back = np.minimum(np.maximum(share, 0.0), 1.0)[:, None]
     return np.asarray(found + back * (given - found))

@@ -15,6 +15,10 @@ the longest context, and the steps at which it answers (``knots``). Contract:
 
 Between two knots log-odds are interpolated along the square root of the step, which keeps the band
 of a random walk as it is.
+
+At cadences of which training saw no recorded market (``recorded_cadences``), the answer is the mean
+of the network's log-odds and those of the random walk, which has a share of ``anchor_share``: what
+was learnt from simulations alone is held to what the series itself shows.
 """
 
 from __future__ import annotations
@@ -31,13 +35,15 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
+from forecast_service.baselines.registry import forecast
 from forecast_service.batch import Batch, InvalidAnswerError
 from forecast_service.models.errors import WeightsError
 from forecast_service.models.port import RawBands
-from forecast_service.transform import FloatArray, expit
+from forecast_service.transform import LOGIT, FloatArray, Transform, expit
 
 CHUNK = 64
 """Series per run: the activations of more no longer fit into the caches."""
+_CLIPPED = Transform(LOGIT.space, 0.0005)
 UNKNOWN = -1.0
 """Steps to an event that nobody knows."""
 _UNLOADABLE = (
@@ -58,12 +64,16 @@ class Shape:
         knots: [n] int64, increasing steps from 1 on at which it answers.
         levels: [K] float64 in (0, 1), strictly increasing.
         version: of the weights.
+        recorded_cadences: lengths of a step, in seconds, of the recorded markets in training.
+        anchor_share: of the random walk at other cadences, in [0, 1].
     """
 
     context: int
     knots: NDArray[np.int64]
     levels: FloatArray
     version: str
+    recorded_cadences: frozenset[int] = frozenset()
+    anchor_share: float = 0.0
 
     @property
     def horizon(self) -> int:
@@ -121,7 +131,23 @@ class Native:
                 raise TimeoutError(f"{batch.query.model}: {start} of {rows} series in time")
             chunk = slice(start, min(start + CHUNK, rows))
             logits[chunk] = between @ self._run(inputs, chunk)
+        if batch.query.freq_seconds not in self.shape.recorded_cadences:
+            self._anchor(logits, batch)
         return RawBands(expit(logits), self.shape.levels)
+
+    def _anchor(self, logits: FloatArray, batch: Batch) -> None:
+        """Draws log-odds [B, H, K] towards those of the random walk, in place."""
+        share = self.shape.anchor_share
+        if share:
+            walk = forecast(
+                "random_walk",
+                batch.values[:, -self.shape.context :],
+                horizon_steps=logits.shape[1],
+                levels=self.shape.levels,
+                transform=_CLIPPED,
+            )
+            logits *= 1.0 - share
+            logits += share * _CLIPPED.forward(walk.quantiles)
 
     def _prepared(self, batch: Batch) -> dict[str, NDArray[Any]]:
         values, mask = aligned(batch.values, self.shape.context)
@@ -184,6 +210,8 @@ def _shape(name: str, metadata: Mapping[str, str]) -> Shape:
             knots=np.asarray(json.loads(metadata["knots"]), dtype=np.int64),
             levels=np.asarray(json.loads(metadata["levels"]), dtype=np.float64),
             version=metadata["version"],
+            recorded_cadences=frozenset(json.loads(metadata.get("recorded_cadences", "[]"))),
+            anchor_share=float(metadata.get("anchor_share", "0")),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise WeightsError(f"{name}: its metadata are not complete: {error!r}") from error
@@ -191,6 +219,8 @@ def _shape(name: str, metadata: Mapping[str, str]) -> Shape:
     listed = knots.ndim == levels.ndim == 1 and knots.size > 0 and levels.size > 0
     if not (listed and shape.context > 0 and knots[0] == 1 and (np.diff(knots) > 0).all()):
         raise WeightsError(f"{name}: its context or its knots make no sense")
+    if not 0.0 <= shape.anchor_share <= 1.0:
+        raise WeightsError(f"{name}: its anchor share makes no sense")
     if not (levels.min() > 0.0 and levels.max() < 1.0 and (np.diff(levels) > 0).all()):
         raise WeightsError(f"{name}: its levels make no sense")
     return shape

@@ -44,7 +44,7 @@ def main() -> None:
     drawn = [SimulatedMarkets(rng, 1).draw(rng, CALIBRATION_WINDOWS)]
     if data is not None:
         drawn.append(recorded_source(data).draw(rng, CALIBRATION_WINDOWS))
-    quantise(exact, weights, mix(rng, drawn), arguments.version)
+    quantise(exact, weights, mix(rng, drawn), arguments.version, [300] if data else [])
     table = evaluate(Native(weights), data) if data is not None else {}
     (arguments.work / "evaluation.json").write_text(json.dumps(table, indent=1))
     weights.with_suffix(".md").write_text(card(weights, recipe, network, table))

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from forecast_service.training.layout import CONTEXT, EPS, KNOTS, LEVELS
+from forecast_service.training.layout import ANCHOR_SHARE, CONTEXT, EPS, KNOTS, LEVELS
 from forecast_service.training.network import Network
 from forecast_service.training.train import Recipe
 
@@ -45,6 +45,8 @@ quotes. No other recorded family was trained on.
 - Prices beyond {eps} and 1 - {eps} are clipped; levels beyond the outermost repeat it.
 - It sees one market at a time: neither siblings of the event, nor volume, nor news.
 - Raw bands promise nothing; conformal correction on recent outcomes is what makes them cover.
+- At cadences other than five minutes its log-odds are mixed with those of the random walk, which
+  has a share of {anchor}; the share was chosen once, with the hourly families of the table in view.
 - It is told the length of a step and was trained on simulated series of a minute, 5 and 15 minutes,
   an hour and a day; recorded series of other cadences than five minutes it has never seen.
 
@@ -71,6 +73,7 @@ def card(weights: Path, recipe: Recipe, network: Network, table: dict[str, Any])
         horizon=KNOTS[-1],
         context=CONTEXT,
         eps=EPS,
+        anchor=ANCHOR_SHARE,
         share=recipe.recorded_share,
         recipe=json.dumps(asdict(recipe), indent=1),
         table=_ratios(table),

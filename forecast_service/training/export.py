@@ -15,7 +15,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.calibrate import CalibrationMethod
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from forecast_service.training.layout import CONTEXT, KNOTS, LEVELS
+from forecast_service.training.layout import ANCHOR_SHARE, CONTEXT, KNOTS, LEVELS
 from forecast_service.training.network import Network
 from forecast_service.training.samples import Samples, filled
 
@@ -47,12 +47,13 @@ def export(network: Network, path: Path) -> None:
     program.save(str(path))
 
 
-def quantise(exact: Path, path: Path, samples: Samples, version: str) -> None:
+def quantise(exact: Path, path: Path, samples: Samples, version: str, cadences: list[int]) -> None:
     """Writes ``exact`` with its matrices in eight bits and what the server must know of it.
 
     Ranges of the activations are fixed from ``samples``, so an answer does not depend on the other
-    series of its batch.
+    series of its batch. ``cadences`` are those of the recorded markets in training, in seconds.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(exact), str(prepared), skip_symbolic_shape=True)
@@ -71,14 +72,31 @@ def quantise(exact: Path, path: Path, samples: Samples, version: str) -> None:
             extra_options={"CalibPercentile": 99.995},
         )
     model = onnx.load(str(path))
+    _without_traces(model)
     about = {
         "version": version,
         "context": str(CONTEXT),
         "knots": json.dumps(KNOTS),
         "levels": json.dumps(LEVELS),
+        "recorded_cadences": json.dumps(cadences),
+        "anchor_share": str(ANCHOR_SHARE),
     }
     onnx.helper.set_model_props(model, about)
     onnx.save(model, str(path))
+
+
+def _without_traces(model: onnx.ModelProto) -> None:
+    """Drops what the exporter notes of the machine that it ran on, and names of inner values."""
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+    del model.graph.value_info[:]
+    for initializer in model.graph.initializer:
+        initializer.doc_string = ""
+        del initializer.metadata_props[:]
+    bodies = [model.graph.node, *(function.node for function in model.functions)]
+    for node in (node for body in bodies for node in body):
+        node.doc_string = ""
+        del node.metadata_props[:]
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]

@@ -8,5 +8,7 @@ KNOTS = (1, 2, 3, 4, 6, 8, 10, 12, 16, 24, 36, 48, 72, 108, 144, 192, 240, 288)
 """Steps at which it gives them; between two knots log-odds are interpolated."""
 CONTEXT = 512
 """Steps that it sees."""
+ANCHOR_SHARE = 0.3
+"""Share of the random walk at cadences of which training saw no recorded market."""
 EPS = 0.0005
 """Prices are clipped to [EPS, 1 - EPS]."""

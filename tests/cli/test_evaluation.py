@@ -37,7 +37,7 @@ def test_verdicts_are_said_with_their_reasons_and_the_report_lies_where_it_says(
     asked = ("evaluate", "--models", "random_walk", "--as-of", as_of(lake))
     result = run(*asked)
     assert result.exit_code == 0, result.output
-    assert "KEEP: random_walk in place of ewma" in result.output
+    assert "KEEP: random_walk in place of native" in result.output
     assert "canary: not measured: no gateway was named" in result.output
     report = alone / result.output.strip().splitlines()[-1].removeprefix("report ")
     assert report.read_text().startswith("<!doctype html>")

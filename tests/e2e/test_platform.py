@@ -30,7 +30,7 @@ def readme_commands() -> list[str]:
 def test_prints_scoreboard_reliability_and_a_forecast_made_by_ray(platform):
     assert "Scoreboard: the ten most trustworthy prices" in platform.said
     assert re.search(r"Reliability over \d+ events: Brier 0\.\d+ \[", platform.said)
-    assert "served by ray:Baselines" in platform.said
+    assert "served by ray:Native" in platform.said
     assert f"--address {platform.address}" in platform.said
 
 
@@ -44,7 +44,7 @@ def test_the_client_gets_scores_and_forecasts(platform):
         score = next(iter(client.list_scores()))
         assert 0 <= score.trust.score <= 100
         answer = client.forecast("mine", [0.4, 0.41, 0.43] * 20, horizon_steps=5)
-        assert answer.meta.served_by == "ray:Baselines"
+        assert answer.meta.served_by == "ray:Native"
         assert [path.level for path in answer.quantile_paths] == [0.1, 0.5, 0.9]
 
 
@@ -118,7 +118,7 @@ def test_a_part_that_dies_is_started_again_and_forecasts_go_on(platform):
     with Client(platform.address, key=key) as client:
         served_by = set()
         deadline = time.monotonic() + 90
-        while "ray:Baselines" not in served_by or "in-process" not in served_by:
+        while "ray:Native" not in served_by or "in-process" not in served_by:
             served_by.add(client.forecast("mine", [0.4, 0.41, 0.43] * 20).meta.served_by)
             assert time.monotonic() < deadline, f"only {served_by}"
             time.sleep(0.2)

@@ -51,7 +51,7 @@ def test_defaults_are_filled_in_and_said(forecast: Any) -> None:
     assert [path.level for path in answer.quantile_paths] == [0.1, 0.5, 0.9]
     assert all(len(path.values) == 12 for path in answer.quantile_paths)
     meta = answer.meta
-    assert (meta.model_name, meta.model_version, meta.runtime) == ("ewma", "1", "numpy")
+    assert (meta.model_name, meta.model_version, meta.runtime) == ("native", "1", "onnxruntime")
     assert meta.served_by == "in-process"
     assert (meta.transform.space, meta.transform.eps) == (pb.TRANSFORM_SPACE_LOGIT, 1e-6)
     assert (meta.input_length, meta.missing_ratio) == (96, 0.0)

@@ -34,7 +34,7 @@ def test_the_environment_is_stronger_than_the_file_and_the_file_than_defaults(
     settings = load({"gateway": {"host": "::1"}})
 
     assert (settings.gateway.port, settings.gateway.max_streams) == (2222, 7)
-    assert (settings.gateway.host, settings.forecast.default_model) == ("::1", "ewma")
+    assert (settings.gateway.host, settings.forecast.default_model) == ("::1", "native")
     sources = {key: source for key, _, source, _ in describe(settings)}
     assert sources["gateway.port"] == "environment"
     assert sources["gateway.max_streams"] == "marketcal.toml"

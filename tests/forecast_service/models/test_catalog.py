@@ -40,9 +40,10 @@ def test_every_card_is_complete() -> None:
         assert known.weights or known.upstream
 
 
-def test_the_catalogue_holds_the_baselines_alone() -> None:
+def test_baselines_can_always_be_asked_for_and_the_native_model_by_default() -> None:
     assert set(CATALOG) == set(BASELINES)
-    assert served(ForecastSettings()) == CATALOG
+    assert list(served(ForecastSettings())) == [*CATALOG, "native"]
+    assert served(ForecastSettings(models=(), default_model="ewma")) == CATALOG
 
 
 def test_configured_models_follow_the_baselines() -> None:
@@ -60,7 +61,7 @@ def test_a_research_model_is_refused_in_production() -> None:
     assert known_models()[MOIRAI].licence_tag is LicenceTag.RESEARCH_ONLY
     with pytest.raises(CatalogError, match=r"moirai-2\.0-small is licensed under CC-BY-NC-4\.0"):
         served(ForecastSettings(models=(MOIRAI,)))
-    assert MOIRAI in served(ForecastSettings(models=(MOIRAI,), environment=RESEARCH))
+    assert MOIRAI in served(ForecastSettings(models=("native", MOIRAI), environment=RESEARCH))
 
 
 def test_settings_that_name_a_research_model_do_not_load() -> None:
@@ -70,8 +71,8 @@ def test_settings_that_name_a_research_model_do_not_load() -> None:
 
 def test_the_default_model_must_be_deployed() -> None:
     with pytest.raises(CatalogError, match=r"no model 'native'"):
-        served(ForecastSettings(default_model="native"))
-    served(ForecastSettings(default_model="native", models=("native",)))
+        served(ForecastSettings(models=()))
+    served(ForecastSettings(models=("native",)))
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_levels_of_a_card_increase() -> None:
 def test_packaged_weights_are_those_that_the_catalogue_names() -> None:
     for known in known_models().values():
         path = PACKAGED / known.weights
-        if known.weights and path.exists():
+        if known.weights and known.digest:
             assert digest_of(path) == known.digest
 
 

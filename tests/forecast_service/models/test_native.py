@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from forecast_service.bands import QuantileSource
+from forecast_service.baselines.registry import forecast
 from forecast_service.batch import Batch, Query, scatter
 from forecast_service.models import port
 from forecast_service.models.errors import WeightsError
@@ -136,3 +137,24 @@ def test_the_tiny_model_is_a_random_walk(native: Native) -> None:
     raw = native.forecast(batch([[0.5, 0.5]], steps=100), 1.0)
     upper = expit(np.array(0.1 * np.sqrt(100) * 1.2815516))
     assert raw.quantiles[0, -1, 5] == pytest.approx(float(upper), abs=1e-5)
+
+
+def test_at_a_cadence_never_recorded_it_is_held_to_the_random_walk(
+    write_model: Callable[..., Path], native: Native, tmp_path: Path
+) -> None:
+    about = {"version": "1", "context": "512", "recorded_cadences": "[300]", "anchor_share": "0.25"}
+    about |= {"knots": json.dumps(native.shape.knots.tolist())}
+    about |= {"levels": json.dumps(native.shape.levels.tolist())}
+    model = Native(write_model(tmp_path / "native.onnx", about))
+    values = np.clip(0.5 + np.cumsum(np.random.default_rng(1).normal(0, 0.01, (3, 90)), 1), 0, 1)
+    own, mixed = (
+        logit(
+            model.forecast(
+                Batch(Query("native", 12, LEVELS, LOGIT, seconds), values), 1.0
+            ).quantiles
+        )
+        for seconds in (300, 3600)
+    )
+    levels = model.shape.levels
+    walk = forecast("random_walk", values, horizon_steps=12, levels=levels, transform=LOGIT)
+    assert mixed == pytest.approx(0.75 * own + 0.25 * logit(walk.quantiles), abs=1e-4)

@@ -66,7 +66,7 @@ def test_the_file_in_eight_bits_answers_as_the_network(tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
     samples = mix(rng, [SimulatedMarkets(rng, 1).draw(rng, 256)])
     export(network, tmp_path / "exact.onnx")
-    quantise(tmp_path / "exact.onnx", tmp_path / "native.onnx", samples, "7")
+    quantise(tmp_path / "exact.onnx", tmp_path / "native.onnx", samples, "7", [300])
     model = Native(tmp_path / "native.onnx")
     assert model.shape.version == "7"
     values, mask = filled(samples.context)
@@ -83,7 +83,7 @@ def test_an_answer_does_not_depend_on_the_rest_of_its_batch(tmp_path: Path) -> N
     rng = np.random.default_rng(4)
     samples = mix(rng, [SimulatedMarkets(rng, 1).draw(rng, 64)])
     export(Network(SMALL).eval(), tmp_path / "exact.onnx")
-    quantise(tmp_path / "exact.onnx", tmp_path / "native.onnx", samples, "7")
+    quantise(tmp_path / "exact.onnx", tmp_path / "native.onnx", samples, "7", [300])
     model = Native(tmp_path / "native.onnx")
     query = Query("native", 12, LEVELS, LOGIT)
     values = samples.context.astype(np.float64)
