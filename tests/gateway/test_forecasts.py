@@ -94,7 +94,7 @@ def test_missing_prices_are_counted(forecast: Any) -> None:
 @pytest.mark.parametrize(
     ("fields", "code", "count"),
     [
-        ({"values": [0.5] * 300}, "CONTEXT_TRUNCATED", 12),
+        ({"values": [0.5] * 524}, "CONTEXT_TRUNCATED", 12),
         ({"past_covariates": [pb.Covariate(name="v", values=[1.0] * 96)]}, "COVARIATES_IGNORED", 1),
         ({"future_covariates": [pb.Covariate(name="v", values=[1.0] * 12)] * 2},
          "COVARIATES_IGNORED", 2),
