@@ -70,6 +70,11 @@ class Window:
         self._outcomes: deque[tuple[float, bool, bool]] = deque()
         self._failed = self._slow = 0
 
+    @property
+    def failures(self) -> int:
+        """Calls that failed among all that are remembered."""
+        return self._failed
+
     def add(self, now: float, *, failed: bool, slow: bool) -> None:
         """Notes a call that finished now."""
         self._outcomes.append((now, failed, slow))
@@ -135,6 +140,11 @@ class Breaker:
         if self._state is BreakerState.OPEN and rested:
             self._move(Event.RESTED)
         return self._state
+
+    @property
+    def untroubled(self) -> bool:
+        """Whether it is closed and no call in its window failed, however old."""
+        return self._state is BreakerState.CLOSED and not self._window.failures
 
     @property
     def rates(self) -> Rates:

@@ -8,14 +8,15 @@ lead to one entry, and entries leave in the order of their last use when their b
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
+import struct
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
-from forecast_service.batch import Query
-from forecast_service.policy.decision import Ask, FallbackReason, Made
+from forecast_service.batch import Bands, Query
+from forecast_service.policy.decision import Ask, BandKind, FallbackReason, Made
 from forecast_service.policy.settings import PolicySettings
 
 ENTRY_BYTES = 1_500
@@ -30,16 +31,25 @@ def input_key(ask: Ask, conformal_version: str = "") -> bytes:
     The market is no part of it: equal prices asked equally have equal forecasts, as long as the
     same state corrects them.
     """
-    query, series = ask.query, ask.series
-    text = repr((
-        query.model, ask.card.version, query.horizon_steps, query.levels,
-        query.transform.space.value, query.transform.eps, query.freq_seconds,
-        query.limits.minimum, query.limits.maximum, series.steps_to_event, int(ask.band),
-        ask.segment.key, conformal_version,
-    ))  # fmt: skip
-    digest = hashlib.blake2b(text.encode(), digest_size=16)
+    series = ask.series
+    asked = _asked(ask.query, ask.card.version, ask.band, ask.segment.key, conformal_version)
+    digest = asked.copy()
+    digest.update(struct.pack("<d", series.steps_to_event))
     digest.update(series.values.tobytes())
     return digest.digest()
+
+
+@lru_cache(maxsize=1024)
+def _asked(
+    query: Query, version: str, band: BandKind, segment: str, conformal_version: str
+) -> hashlib.blake2b:
+    """The digest of all that many requests share; it is copied, never updated."""
+    text = repr((
+        query.model, version, query.horizon_steps, query.levels, query.transform.space.value,
+        query.transform.eps, query.freq_seconds, query.limits.minimum, query.limits.maximum,
+        int(band), segment, conformal_version,
+    ))  # fmt: skip
+    return hashlib.blake2b(text.encode(), digest_size=16)
 
 
 def stale_key(ask: Ask) -> StaleKey:
@@ -128,10 +138,10 @@ class ForecastCache:
 
 def _frozen(made: Made) -> Made:
     """The same with own, read-only arrays: those of a batch would be kept alive as a whole."""
-    quantiles, adjusted = made.bands.quantiles.copy(), made.bands.adjusted.copy()
-    quantiles.setflags(write=False)
-    adjusted.setflags(write=False)
-    bands = dataclasses.replace(made.bands, quantiles=quantiles, adjusted=adjusted)
+    of = made.bands
+    quantiles, adjusted = of.quantiles.copy(), of.adjusted.copy()
+    quantiles.flags.writeable = adjusted.flags.writeable = False
+    bands = Bands(quantiles, of.flags, adjusted, of.effective_horizon, of.served_by, of.source)
     if made.corrected is not None:
-        made.corrected.quantiles.setflags(write=False)
+        made.corrected.quantiles.flags.writeable = False
     return made._replace(bands=bands)

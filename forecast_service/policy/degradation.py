@@ -72,9 +72,14 @@ class Degradation:
             self._state = DegradationState.NORMAL  # of the window that begins when it closes
             return DegradationState.BASELINE_ONLY
         if rates.failed == 0.0:
-            self._state = DegradationState.NORMAL
-        elif rates.calls >= self._settings.breaker_min_calls:
+            return self.recovered()
+        if rates.calls >= self._settings.breaker_min_calls:
             self._state = self._by_rate(rates.failed)
+        return self._state
+
+    def recovered(self) -> DegradationState:
+        """The state of a backend without failures."""
+        self._state = DegradationState.NORMAL
         return self._state
 
     def behaviour(self, state: DegradationState) -> Behaviour:

@@ -46,10 +46,13 @@ class Flights:
             ModelFailed: as the call does; with DEADLINE after ``seconds``.
         """
         flight = self._under_way.get(key)
-        if flight is None or flight.until - self._clock() < ENOUGH * seconds:
+        own = flight is None or flight.until - self._clock() < ENOUGH * seconds
+        if flight is None or own:
             flight = self._begin(key, seconds, begin)
         flight.waiting += 1
         try:
+            if own:  # the call ends by itself within the time of whoever began it
+                return await asyncio.shield(flight.task)
             done, _ = await asyncio.wait((flight.task,), timeout=seconds)
         finally:
             flight.waiting -= 1

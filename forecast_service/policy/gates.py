@@ -14,6 +14,9 @@ def closed_gate(settings: PolicySettings, ask: Ask) -> FallbackReason:
     """Which gate is closed for a request; NONE when all are open."""
     if settings.low_liquidity_to_baseline and ask.segment.liquidity is Liquidity.LOW:
         return FallbackReason.LOW_LIQUIDITY
+    if ask.series.missing_ratio == 0.0:  # then there is nothing to count, and no gap
+        few = ask.series.values.size < settings.min_finite_points
+        return FallbackReason.TOO_FEW_POINTS if few else FallbackReason.NONE
     if ask.series.finite_count < settings.min_finite_points:
         return FallbackReason.TOO_FEW_POINTS
     if longest_gap_seconds(ask.series) > max(settings.max_gap_seconds, ask.series.freq_seconds):

@@ -53,6 +53,8 @@ class Lane:
     @property
     def degradation(self) -> DegradationState:
         """State of the backend."""
+        if self._breaker.untroubled:
+            return self._degradation.recovered()
         return self._degradation.state(self._breaker.state, self._breaker.rates)
 
     def seconds(self, deadline: Deadline) -> float:

@@ -219,14 +219,16 @@ async def test_a_call_that_nobody_waits_for_ends(clock: Any) -> None:
 async def test_a_hasty_leader_does_not_shorten_the_time_of_others(clock: Any) -> None:
     flights, begun = Flights(clock), []
 
-    async def fly() -> Bands:
+    async def fly(seconds: float) -> Bands:
+        """A call that ends within the time of whoever began it, as those of a lane do."""
         begun.append(1)
-        await asyncio.sleep(0.05)
-        raise ModelFailed(FallbackReason.BACKEND_ERROR)
+        await asyncio.sleep(min(0.05, seconds))
+        in_time = seconds >= 0.05
+        raise ModelFailed(FallbackReason.BACKEND_ERROR if in_time else FallbackReason.DEADLINE)
 
     async def outcome(seconds: float) -> str:
         try:
-            await flights.join(b"k", seconds, fly)
+            await flights.join(b"k", seconds, lambda: fly(seconds))
         except ModelFailed as failed:
             return failed.reason.name
         raise AssertionError
