@@ -74,7 +74,9 @@ class ForecastSettings(BaseModel):
     weights_digests: dict[str, str] = Field(
         {}, description="Digest, sha256:…, of the weights of models whose card names none."
     )
-    model_threads: int = Field(1, ge=1, le=64, description="Threads of one run of a model.")
+    model_threads: int = Field(
+        2, ge=1, le=64, description="Threads of a replica that compute one call of a model."
+    )
     tollama_url: str = Field(
         "http://127.0.0.1:11435", description="Where the tollama server is, if a model needs it."
     )

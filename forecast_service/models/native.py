@@ -24,8 +24,10 @@ was learnt from simulations alone is held to what the series itself shows.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,8 @@ from forecast_service.transform import LOGIT, FloatArray, Transform, expit
 CHUNK = 64
 """Series per run: the activations of more no longer fit into the caches."""
 _CLIPPED = Transform(LOGIT.space, 0.0005)
+SMALL = 8
+"""Series of a batch that is not worth dividing among threads."""
 UNKNOWN = -1.0
 """Steps to an event that nobody knows."""
 _UNLOADABLE = (
@@ -91,14 +95,14 @@ class Native:
 
         Args:
             path: the ONNX file.
-            threads: threads of one run.
+            threads: chunks of a batch that are computed at once.
             clock: monotonic seconds.
 
         Raises:
             WeightsError: the file is no ONNX model or does not keep the contract.
         """
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
@@ -112,6 +116,8 @@ class Native:
             raise WeightsError(f"{path.name} has the inputs {', '.join(sorted(self._inputs))}")
         self.shape = _shape(path.name, self._session.get_modelmeta().custom_metadata_map)
         self._clock = clock
+        self._threads = threads
+        self._workers = ThreadPoolExecutor(threads, thread_name_prefix="native")
 
     def forecast(self, batch: Batch, budget: float) -> RawBands:
         """Quantiles at the model's own levels.
@@ -126,11 +132,17 @@ class Native:
         inputs = self._prepared(batch)
         rows = batch.values.shape[0]
         logits = np.empty((rows, steps, self.shape.levels.size))
-        for start in range(0, rows, CHUNK):
+        size = min(CHUNK, math.ceil(rows / self._threads)) if rows > SMALL else CHUNK
+
+        def run(start: int) -> None:
             if self._clock() >= until:
                 raise TimeoutError(f"{batch.query.model}: {start} of {rows} series in time")
-            chunk = slice(start, min(start + CHUNK, rows))
+            chunk = slice(start, min(start + size, rows))
             logits[chunk] = between @ self._run(inputs, chunk)
+
+        starts = range(0, rows, size)
+        for _ in map(run, starts) if len(starts) == 1 else self._workers.map(run, starts):
+            pass
         if batch.query.freq_seconds not in self.shape.recorded_cadences:
             self._anchor(logits, batch)
         return RawBands(expit(logits), self.shape.levels)
