@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +20,7 @@ from forecast_service.interval_scores import covered
 
 TARGET = 0.2
 """Share that the 10-90 % band promises to miss."""
-_LOW, _MEDIAN, _HIGH = FIT_LEVELS.index(0.1), FIT_LEVELS.index(0.5), FIT_LEVELS.index(0.9)
+_THREE = [FIT_LEVELS.index(level) for level in (0.1, 0.5, 0.9)]
 _Key = tuple[ModelKey, str, int]
 
 
@@ -42,7 +43,8 @@ class Shares:
         known = self._stored()
         tails: dict[int, dict[str, float]] = {}
         for step, outcomes in of.by_step.items():
-            kept = outcomes.settled(step * of.key.freq_seconds)
+            whole = np.asarray(np.isfinite(outcomes.quantiles[:, _THREE]).all(axis=1))
+            kept = outcomes.where(whole).settled(step * of.key.freq_seconds)
             missed = self._missed(of.key, kept, step)
             for segment, rows in groups(kept):
                 told = [
@@ -61,11 +63,7 @@ class Shares:
         return tails
 
     def _missed(self, key: ModelKey, outcomes: Outcomes, step: int) -> np.ndarray[Any, Any]:
-        places = [_LOW, _MEDIAN, _HIGH]
-        three = Outcomes(
-            outcomes.quantiles[:, places], outcomes.actual, outcomes.market, outcomes.event,
-            outcomes.origin, outcomes.segment, outcomes.segments,
-        )  # fmt: skip
+        three = replace(outcomes, quantiles=outcomes.quantiles[:, _THREE])
         after = corrected_rows(self._state, key, three, (0.1, 0.5, 0.9), step)
         return ~covered(after[:, 0], after[:, 2], outcomes.actual)
 

@@ -24,7 +24,9 @@ class ConformalSettings(BaseModel):
     )
     min_events: int = Field(30, ge=10, description="Fewest events behind a correction.")
     with_requests: bool = Field(
-        True, description="Whether bands that callers asked for count beside those made afterwards."
+        False,
+        description="Whether bands that callers asked for count beside those made afterwards. "
+        "Callers send the prices that they rest on.",
     )
     max_price_gap: float = Field(
         0.05,

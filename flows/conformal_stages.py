@@ -113,10 +113,12 @@ def _missing_bands(
 
 
 def _known_origins(run: Run, model_id: str) -> dict[tuple[str, int], set[int]]:
-    """Origins, in seconds since the epoch, of the stored bands by market and cadence."""
+    """Origins, in seconds since the epoch, of the bands made afterwards by market and cadence."""
     stored = run.lake.read(
         "forecast_band",
-        (pl.col("model_id") == model_id) & (pl.col("horizon_step") == 1),
+        (pl.col("model_id") == model_id)
+        & (pl.col("horizon_step") == 1)
+        & (pl.col("source") == "history"),
         columns=("market_id", "step_seconds", "ts"),
         days=_days(run),
     )

@@ -13,7 +13,6 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
-from forecast_service.bands import at_levels
 from forecast_service.conformal.fit import FIT_LEVELS, Outcomes
 from forecast_service.conformal.state import ModelKey
 from forecast_service.segment import UNSPECIFIED_SEGMENT, Tte
@@ -21,6 +20,7 @@ from forecast_service.transform import FloatArray
 from market_data.series import MAX_FILL_SECONDS
 
 _UNKNOWN = UNSPECIFIED_SEGMENT.category
+_SAME_LEVEL = 1e-9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,20 +132,18 @@ def _outcomes(part: pl.DataFrame) -> Outcomes:
         part["ts"].dt.epoch("s").to_numpy(),
         codes.to_numpy().astype(np.int64),
         tuple(segments),
+        (part["source"] == "history").to_numpy(),
     )
 
 
 def _at_fitted_levels(part: pl.DataFrame) -> FloatArray:
-    """[N, Q] quantiles at `FIT_LEVELS`; NaN beyond the levels that a band has."""
+    """[N, Q] quantiles at `FIT_LEVELS`; NaN at the levels that a band does not have."""
     wanted = np.array(FIT_LEVELS)
     result = np.full((part.height, wanted.size), np.nan)
     numbered = part.select("levels", "values").with_row_index("row")
     for (given,), rows in numbered.group_by("levels"):
         levels = np.array(given)
         values = rows["values"].list.to_array(levels.size).to_numpy()
-        within = (wanted >= levels[0] - 1e-9) & (wanted <= levels[-1] + 1e-9)
-        if not within.any():
-            continue
-        found = at_levels(values[:, None, :], levels, levels=wanted[within]).quantiles[:, 0]
-        result[np.ix_(rows["row"].to_numpy(), np.flatnonzero(within))] = found
+        place, of = np.nonzero(np.abs(wanted[:, None] - levels) < _SAME_LEVEL)
+        result[np.ix_(rows["row"].to_numpy(), place)] = values[:, of]
     return result

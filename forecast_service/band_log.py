@@ -23,7 +23,7 @@ from forecast_service.conformal.fit import knots_within
 from forecast_service.models.catalog import Family
 from forecast_service.policy.decision import Answer, CacheState
 from forecast_service.settings import BandLogSettings
-from forecast_service.transform import FloatArray
+from forecast_service.transform import LOGIT, FloatArray
 from forecast_service.wire import Question
 from market_data.lake import Lake
 
@@ -32,6 +32,7 @@ TABLE = "forecast_band"
 OLDEST = timedelta(days=14)
 """Bands of older instants are fitted no more."""
 CLOCK_SKEW = timedelta(minutes=5)
+_FRESH = CLOCK_SKEW // timedelta(microseconds=1)
 
 
 class IssuedBand(NamedTuple):
@@ -82,13 +83,19 @@ class BandLog:
         return len(self._queue)
 
     def note(self, question: Question, answer: Answer) -> None:
-        """Takes a forecast in if it is one to keep; microseconds, and never fails."""
+        """Takes a forecast in if it is one to keep; microseconds, and never fails.
+
+        One to keep rests on prices up to now, in the space that history is made in: an instant of
+        the past is one whose outcome its caller may know.
+        """
         card, settings = answer.made.card, self._settings
         if question.as_of is None or not settings.enabled or answer.cache is CacheState.STALE:
             return
         if card.family is Family.BASELINE and not settings.baselines:
             return
         query, bands = question.ask.query, answer.made.bands
+        if query.transform != LOGIT or abs(question.as_of - _micros(self._now())) > _FRESH:
+            return
         steps = _kept(query.horizon_steps)
         corrected = answer.made.corrected
         if len(self._queue) >= settings.queue:
@@ -131,6 +138,10 @@ class BandLog:
         self._queue.extendleft(reversed(kept))
 
 
+def _micros(at: datetime) -> int:
+    return int(at.timestamp() * 1e6)
+
+
 @lru_cache(maxsize=2_048)
 def _kept(horizon_steps: int) -> NDArray[np.int64]:
     return np.array(list(knots_within(horizon_steps)), dtype=np.int64)
@@ -138,7 +149,7 @@ def _kept(horizon_steps: int) -> NDArray[np.int64]:
 
 def rows_of(bands: list[IssuedBand], now: datetime) -> pl.DataFrame:
     """``forecast_band`` rows of the bands whose instant can be held against anything."""
-    earliest, latest = (int(at.timestamp() * 1e6) for at in (now - OLDEST, now + CLOCK_SKEW))
+    earliest, latest = _micros(now - OLDEST), _micros(now + CLOCK_SKEW)
     kept = [band for band in bands if earliest <= band.as_of <= latest]
     return band_rows(kept, source="request")
 
@@ -171,5 +182,5 @@ def band_rows(bands: list[IssuedBand], *, source: str) -> pl.DataFrame:
         band_calibration=pl.lit("raw"),
         source=pl.lit(source),
     )
-    key = ["ts", "market_id", "method", "horizon_step", "step_seconds"]
+    key = ["ts", "market_id", "method", "horizon_step", "step_seconds", "source"]
     return frame.unique(key, keep="last", maintain_order=True)

@@ -8,7 +8,7 @@ from market_data.table import COUNT, REAL, TEXT, TIME, describe
 
 FORECAST_BAND = describe(
     "forecast_band",
-    ("ts", "market_id", "method", "horizon_step", "step_seconds"),
+    ("ts", "market_id", "method", "horizon_step", "step_seconds", "source"),
     {
         "ts": TIME,
         "market_id": TEXT,

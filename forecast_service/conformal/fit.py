@@ -55,6 +55,7 @@ class Outcomes:
         origin: [N] int64 seconds since the epoch.
         segment: [N] int64 places in ``segments``.
         segments: keys of the finest segments.
+        preferred: [N] bool, windows that count before others of their market that overlap them.
     """
 
     quantiles: FloatArray
@@ -64,20 +65,38 @@ class Outcomes:
     origin: NDArray[np.int64]
     segment: NDArray[np.int64]
     segments: tuple[str, ...] = (ALL,)
+    preferred: BoolArray | None = None
 
     def where(self, keep: BoolArray) -> Outcomes:
         """The windows for which ``keep`` [N] holds."""
         arrays = {
             field.name: getattr(self, field.name)[keep]
             for field in dataclasses.fields(self)
-            if field.name != "segments"
+            if field.name != "segments" and getattr(self, field.name) is not None
         }
         return dataclasses.replace(self, **arrays)
 
+    def known(self) -> Outcomes:
+        """The windows whose outcome is known."""
+        return self.where(np.isfinite(self.actual))
+
     def settled(self, spacing: int) -> Outcomes:
         """The independent windows whose outcome is known; ``spacing`` as in `thinned`."""
-        known = self.where(np.isfinite(self.actual))
-        return known.where(thinned(known.market, known.origin, spacing=spacing))
+        known = self.known()
+        return known.where(known.independent(spacing))
+
+    def independent(self, spacing: int) -> BoolArray:
+        """[N] which of the windows remain; see `thinned`."""
+        return thinned(self.market, self.origin, spacing=spacing, preferred=self.preferred)
+
+    def level_wise(self, has: BoolArray, spacing: int) -> BoolArray:
+        """[N, Q] which remain for each level, among those that have it by ``has`` [N, Q]."""
+        kinds, kind = np.unique(has, axis=1, return_inverse=True)
+        result = np.zeros_like(kinds)
+        for place in range(kinds.shape[1]):
+            rows = kinds[:, place]
+            result[rows, place] = self.where(rows).independent(spacing)
+        return np.asarray(result[:, kind.reshape(-1)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +185,11 @@ def fit_step(
     shape = geometry(levels)
     if shape is None:
         raise ValueError("levels must lie on both sides of the median")
-    kept = outcomes.settled(step * freq_seconds)
-    score, quiet = scores(kept.quantiles, shape, kept.actual), is_quiet(kept.quantiles, shape)
+    kept = outcomes.known()
+    score = scores(kept.quantiles, shape, kept.actual)
+    counts = kept.level_wise(np.isfinite(score), step * freq_seconds)
+    score = np.where(counts, score, np.nan)
+    quiet = is_quiet(kept.quantiles, shape)
     found: list[Correction] = []
     for segment, members in groups(kept):
         tail = 1.0 if tails is None else tails.get(segment, 1.0)

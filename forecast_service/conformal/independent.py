@@ -14,13 +14,21 @@ from numpy.typing import NDArray
 BoolArray = NDArray[np.bool_]
 
 
-def thinned(market: NDArray[np.int64], origin: NDArray[np.int64], *, spacing: int) -> BoolArray:
+def thinned(
+    market: NDArray[np.int64],
+    origin: NDArray[np.int64],
+    *,
+    spacing: int,
+    preferred: BoolArray | None = None,
+) -> BoolArray:
     """Which windows remain when each market keeps the earliest one, then the next settled one.
 
     Args:
         market: [N] int64 codes.
         origin: [N] int64 seconds since the epoch.
         spacing: seconds from an origin to its settlement, ≥ 1.
+        preferred: [N] bool, windows that are chosen first; the others fill the gaps between them.
+            None where all are alike.
 
     Returns:
         [N] bool. Windows at one origin of one market count once.
@@ -28,6 +36,22 @@ def thinned(market: NDArray[np.int64], origin: NDArray[np.int64], *, spacing: in
     >>> thinned(np.array([0, 0, 0, 1]), np.array([0, 5, 10, 7]), spacing=10).tolist()
     [True, False, True, True]
     """
+    if preferred is None or preferred.all() or not preferred.any():
+        return _earliest(market, origin, spacing)
+    result = np.zeros(market.size, dtype=bool)
+    first = np.flatnonzero(preferred)
+    result[first] = _earliest(market[first], origin[first], spacing)
+    since = origin - origin.min()
+    line = market * (int(since.max()) + 2 * spacing) + since  # of all markets, far from each other
+    taken = np.sort(line[result])
+    after = np.searchsorted(taken, line - spacing, side="right")
+    overlaps = taken[np.minimum(after, taken.size - 1)] < line + spacing
+    free = np.flatnonzero(~preferred & ~(overlaps & (after < taken.size)))
+    result[free] = _earliest(market[free], origin[free], spacing)
+    return result
+
+
+def _earliest(market: NDArray[np.int64], origin: NDArray[np.int64], spacing: int) -> BoolArray:
     order = np.lexsort((origin, market))
     of, at = market[order].tolist(), origin[order].tolist()
     keep = np.zeros(len(of), dtype=bool)

@@ -42,6 +42,7 @@ class Geometry:
         side: [Q] float64: +1 below the median, -1 above it, 0 at it.
         centre: [Q] weights that give the median, linear in the normal score of the level.
         width: [Q] weights that give the width of `WidthLimits`; None where none is defined.
+        spread: [Q] weights that give the width by which a band is quiet; None like ``width``.
         lower, upper: how many levels are below the median, and the first place above it.
     """
 
@@ -49,6 +50,7 @@ class Geometry:
     side: FloatArray
     centre: FloatArray
     width: FloatArray | None
+    spread: FloatArray | None
     lower: int
     upper: int
 
@@ -67,7 +69,25 @@ def geometry(levels: Levels) -> Geometry | None:
     normal = special.ndtri(array)
     centre = np.array([np.interp(0.0, normal, row) for row in np.eye(array.size)])
     lower, upper = int((side > 0).sum()), int((side >= 0).sum())
-    return Geometry(array, side, centre, reference_width(levels), lower, upper)
+    width = reference_width(levels)
+    spread = width if width is None or not _spans(array) else _ten_to_ninety(normal)
+    return Geometry(array, side, centre, width, spread, lower, upper)
+
+
+def _spans(levels: FloatArray) -> bool:
+    return bool(levels[0] <= 0.1 + _ROUNDING and levels[-1] >= 0.9 - _ROUNDING)
+
+
+def _ten_to_ninety(normal: FloatArray) -> FloatArray:
+    """[Q] weights of the 10-90 % width, linear in the normal scores [Q] of the levels.
+
+    Whether a market is quiet must not hang on the levels that somebody asks for: between those of
+    a normal band this finds the same width from any of them.
+    """
+    rows, outer = np.eye(normal.size), special.ndtri(0.9)
+    return np.array(
+        [np.interp(outer, normal, row) - np.interp(-outer, normal, row) for row in rows]
+    )
 
 
 def scores(quantiles: FloatArray, shape: Geometry, actual: FloatArray) -> FloatArray:
@@ -88,10 +108,16 @@ def scores(quantiles: FloatArray, shape: Geometry, actual: FloatArray) -> FloatA
 
 
 def is_quiet(quantiles: FloatArray, shape: Geometry) -> NDArray[np.bool_]:
-    """[N] whether each band of [N, Q] is quiet; none is where no width is defined."""
-    if shape.width is None:
-        return np.zeros(quantiles.shape[0], dtype=bool)
-    return np.asarray(_weighted(quantiles, shape.width) <= QUIET_WIDTH)
+    """[N] whether each band of [N, Q] is quiet, by the levels that it has; none is where they
+    define no width."""
+    result = np.zeros(quantiles.shape[0], dtype=bool)
+    kinds, kind = np.unique(np.isfinite(quantiles), axis=0, return_inverse=True)
+    for place, has in enumerate(kinds):
+        own = geometry(tuple(shape.levels[has].tolist())) if has.any() else None
+        if own is not None and own.spread is not None:
+            rows = np.flatnonzero(kind.reshape(-1) == place)
+            result[rows] = quantiles[np.ix_(rows, has)] @ own.spread <= QUIET_WIDTH
+    return result
 
 
 def _weighted(quantiles: FloatArray, weights: FloatArray) -> FloatArray:

@@ -54,7 +54,7 @@ class Factors:
         self, quantiles: FloatArray, limits: tuple[float, float] | None = None
     ) -> FloatArray:
         """[H, Q] corrected bands of [H, Q] raw ones within ``limits``; see `scores.moved`."""
-        chosen, weights = self.wide, self.shape.width
+        chosen, weights = self.wide, self.shape.spread
         if weights is not None:
             quiet = quantiles @ weights <= QUIET_WIDTH
             if quiet.any():

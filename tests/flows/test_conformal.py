@@ -19,6 +19,7 @@ from flows.conformal_settings import ConformalSettings
 from flows.runs import NoDataError, Run
 from flows.settings import FlowSettings
 from flows.settled import by_model, settled_rows
+from forecast_service.band_log import IssuedBand, band_rows
 from forecast_service.conformal.fit import FIT_LEVELS
 from forecast_service.corrections import StoredCorrections
 from forecast_service.models.errors import CatalogError
@@ -160,7 +161,7 @@ def test_too_few_prices_are_no_success_and_the_run_says_what_is_needed(tmp_path:
 def test_a_model_that_cannot_be_loaded_is_named_and_the_others_go_on(tmp_path: Path) -> None:
     lake = filled(tmp_path / "lake", markets=25, days=2)
     missing = ForecastSettings(
-        models=("chronos-bolt-tiny",), environment="research",
+        models=("chronos-bolt-tiny",), environment="research", default_model="ewma",
         weights_folder=str(tmp_path), weights_digests={"chronos-bolt-tiny": "sha256:" + "0" * 64},
     )  # fmt: skip
     run = conformal.fn(
@@ -266,16 +267,42 @@ def test_segments_are_written_like_those_of_requests(hours: float | None) -> Non
     assert rows["segment"].to_list() == [segment_of(1, tte_bucket(seconds), "a|b").key]
 
 
-def test_bands_at_other_levels_count_at_the_fitted_levels_between_them() -> None:
+def test_bands_at_other_levels_count_at_the_levels_that_they_have() -> None:
     fields: dict[str, Any] = {"levels": [0.1, 0.5, 0.9], "values": [0.3, 0.5, 0.7]}
     (found,) = by_model(judged(prices_at([0, 30], [0.5, 0.4]), **fields))
     quantiles = found.by_step[6].quantiles[0]
     known = np.isfinite(quantiles)
     assert [level for level, has in zip(FIT_LEVELS, known, strict=True) if has] == [
-        0.1, 0.25, 0.5, 0.75, 0.9,
+        0.1, 0.5, 0.9,
     ]  # fmt: skip
-    assert quantiles[3] == pytest.approx(0.3)
-    assert np.all(np.diff(quantiles[known]) > 0)
+    assert quantiles[known].tolist() == [0.3, 0.5, 0.7]
+
+
+def test_what_callers_ask_for_takes_nothing_from_what_is_made_afterwards(
+    done: Run, tmp_path: Path
+) -> None:
+    lake = filled(tmp_path / "lake")
+    grid = [UNTIL - 17 * STEP * i for i in range(60)]
+    asked = [
+        IssuedBand(
+            int(at.timestamp() * 1e6), f"m:{i:03}", "last_value", "1", 300, (0.1, 0.5, 0.9),
+            np.array([1, 2]), np.tile([0.4, 0.5, 0.6], (2, 1)), 0.5,
+        )
+        for at in grid for i in range(40)
+    ]  # fmt: skip
+    lake.upsert("forecast_band", band_rows(asked, source="request"))
+    performed(lake)
+    of, key = pl.col("source") == "history", ["ts", "market_id", "method", "horizon_step"]
+    of &= pl.col("ts") >= UNTIL - timedelta(days=3)
+    found, usual = (one.read("forecast_band", of).sort(key) for one in (lake, done.lake))
+    assert found.equals(usual)
+    columns = ["model", "segment", "width_class", "horizon_step", "level"]
+    assert (
+        lake.read("conformal_state")
+        .sort(columns)
+        .equals(done.lake.read("conformal_state").sort(columns))
+    )
+    assert lake.read("forecast_band", pl.col("source") == "request").height == 2 * len(asked)
 
 
 def test_an_adaptive_share_is_counted_once_however_often_the_flow_runs(tmp_path: Path) -> None:

@@ -152,7 +152,8 @@ def test_an_unknown_model_and_a_licence_that_forbids_it_are_refused() -> None:
 
 
 def test_a_model_of_the_catalogue_need_not_be_deployed() -> None:
-    cards = chosen(Order(models=("native", "random_walk")), ForecastSettings())
+    bare = ForecastSettings(models=(), default_model="ewma")
+    cards = chosen(Order(models=("native", "random_walk")), bare)
     assert list(cards) == ["ewma", "native", "random_walk"]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from forecast_service.band_log import BandLog
@@ -30,9 +31,15 @@ THINKER = ModelCard(
 
 
 def issued(
-    market: str = "m", at: datetime | None = NOW, card: ModelCard = THINKER, **state: Any
+    market: str = "m",
+    at: datetime | None = NOW,
+    card: ModelCard = THINKER,
+    transform: pb.Transform | None = None,
+    **state: Any,
 ) -> tuple[Question, Answer]:
-    request = pb.ForecastRequest(market_id=market, values=[0.5, 0.6], horizon_steps=5)
+    request = pb.ForecastRequest(
+        market_id=market, values=[0.5, 0.6], horizon_steps=5, transform=transform
+    )
     if at is not None:
         request.as_of_time.FromDatetime(at)
     question = decode(request, ROUTER)
@@ -85,6 +92,38 @@ def test_an_instant_that_nothing_can_be_held_against_is_not_kept(days: int, lake
     log.note(*issued(market="other"))
     assert log.write() == 4
     assert set(lake.read("forecast_band")["market_id"]) == {"other"}
+
+
+@pytest.mark.parametrize("minutes", [-6, 6])
+def test_a_forecast_of_another_time_than_now_is_not_kept(minutes: int, lake: Lake) -> None:
+    log = log_of(lake)
+    log.note(*issued(at=NOW + timedelta(minutes=minutes)))
+    assert len(log) == 0
+    log.note(*issued(at=NOW - timedelta(minutes=4)))
+    assert len(log) == 1
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{"space": pb.TRANSFORM_SPACE_IDENTITY}, {"space": pb.TRANSFORM_SPACE_LOGIT, "eps": 0.2}],
+)
+def test_a_forecast_in_another_space_is_not_kept(told: Any, lake: Lake) -> None:
+    log = log_of(lake)
+    log.note(*issued(transform=pb.Transform(**told)))
+    assert len(log) == 0
+
+
+def test_a_band_that_was_asked_for_stands_beside_one_made_afterwards(lake: Lake) -> None:
+    log = log_of(lake)
+    log.note(*issued())
+    log.write()
+    asked = lake.read("forecast_band")
+    lake.upsert("forecast_band", asked.drop("dt").with_columns(source=pl.lit("history")))
+    log.note(*issued())
+    log.write()
+    assert lake.read("forecast_band")["source"].value_counts().sort("source").rows() == [
+        ("history", 4), ("request", 4),
+    ]  # fmt: skip
 
 
 def test_settings_decide_about_baselines_and_about_everything(lake: Lake) -> None:

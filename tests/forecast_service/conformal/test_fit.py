@@ -190,6 +190,56 @@ def test_windows_that_are_kept_never_overlap_and_none_is_left_out_in_vain(
             assert (np.abs(kept - at) < spacing).any()
 
 
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(0, 300), st.booleans()), min_size=1, max_size=60
+    ),
+    st.integers(1, 80),
+)
+def test_preferred_windows_are_kept_as_if_there_were_no_others(
+    made: list[tuple[int, int, bool]], spacing: int
+) -> None:
+    market, origin, first = np.array(made).T
+    first = first.astype(bool)
+    keep = thinned(market, origin, spacing=spacing, preferred=first)
+    alone = thinned(market[first], origin[first], spacing=spacing)
+    assert keep[first].tolist() == alone.tolist()
+    for one in set(market.tolist()):
+        kept = np.sort(origin[keep & (market == one)])
+        assert (np.diff(kept) >= spacing).all()
+        for at in origin[(market == one) & ~keep]:
+            assert (np.abs(kept - at) < spacing).any()
+
+
+def test_windows_without_a_level_take_no_place_of_those_that_have_it(windows: Any) -> None:
+    whole, few = [0.3, 0.4, 0.5, 0.6, 0.7], [np.nan, 0.4, 0.5, 0.6, np.nan]
+    outcomes = windows(
+        np.tile([few, whole], (40, 1)), np.repeat(np.linspace(0.2, 0.8, 40), 2),
+        market=np.repeat(np.arange(40), 2), origin=np.tile([0, 300], 40),
+    )  # fmt: skip
+    rows = fit_step(outcomes, (0.05, 0.1, 0.5, 0.9, 0.95), step=3, freq_seconds=300, rules=EASY)
+    assert {(row.level, row.samples) for row in rows} == {
+        (level, 40) for level in (0.05, 0.1, 0.9, 0.95)
+    }
+
+
+@pytest.mark.parametrize(
+    "levels", [LEVELS, (0.05, 0.5, 0.95), (0.005, 0.5, 0.995), (0.05, 0.25, 0.5, 0.75, 0.95)]
+)
+@pytest.mark.parametrize(("deviation", "quiet"), [(0.0075, True), (0.0082, False)])
+def test_whether_a_normal_band_is_quiet_does_not_hang_on_its_levels(
+    levels: tuple[float, ...], deviation: float, quiet: bool
+) -> None:
+    shape = geometry(levels)
+    assert shape is not None
+    bands = 0.5 + deviation * special.ndtri(np.array([levels]))
+    assert is_quiet(bands, shape).tolist() == [quiet]
+    wider = geometry((0.001, *levels, 0.999))
+    assert wider is not None
+    holes = np.concatenate([[[np.nan]], bands, [[np.nan]]], axis=1)
+    assert is_quiet(holes, wider).tolist() == [quiet]
+
+
 def test_overlapping_windows_of_one_market_count_once(windows: Any) -> None:
     count = 600
     outcomes = windows(
