@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from forecast_service.batch import Batch, BatchAnswer, InvalidAnswerError, Query
 from forecast_service.models.errors import (
     ModelAway,
@@ -67,14 +65,3 @@ def unpack_result(packed: Packed) -> BatchAnswer | Exception:
     """The answer to a batch, or why there is none."""
     kind, told = packed
     return BatchAnswer(*told) if kind == _ANSWER else _FAILURES[kind](told)
-
-
-def refused_answer(batch: Batch) -> BatchAnswer:
-    """The answer that says of every series of a batch that there is none: NaN."""
-    rows, query = batch.values.shape[0], batch.query
-    return BatchAnswer(
-        quantiles=np.full((rows, query.horizon_steps, len(query.levels)), np.nan),
-        flags=np.zeros(rows, dtype=np.int64),
-        adjusted=np.zeros((rows, 4), dtype=np.int64),
-        effective_horizon=query.horizon_steps,
-    )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 from forecast_service.batch import Batch, BatchAnswer
-from forecast_service.models import port
 from forecast_service.models.baselines import BASELINE_MODEL
 from forecast_service.models.catalog import CATALOG, Family, configured
 from forecast_service.models.loading import load
 from forecast_service.models.port import Model
+from forecast_service.replica import result_of
 from forecast_service.settings import ForecastSettings
 from forecast_service.settings import InProcess as Where
 
@@ -25,22 +27,32 @@ class InProcess:
 
     Args:
         models: by name; None for the baselines.
+        clock: monotonic seconds.
     """
 
     served_by = "in-process"
 
-    def __init__(self, models: Mapping[str, Model] | None = None) -> None:
+    def __init__(
+        self,
+        models: Mapping[str, Model] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self._models = dict.fromkeys(CATALOG, BASELINE_MODEL) if models is None else models
         self._inline = models is None
 
-    async def answer(self, batches: Sequence[Batch], budget: float) -> list[BatchAnswer]:
-        """One answer per batch."""
+    async def answer(
+        self, batches: Sequence[Batch], budget: float
+    ) -> list[BatchAnswer | Exception]:
+        """One result per batch."""
         if self._inline and sum(map(_numbers, batches)) <= INLINE_NUMBERS:
             return self._answer_all(batches, budget)
         return await asyncio.to_thread(self._answer_all, batches, budget)
 
-    def _answer_all(self, batches: Sequence[Batch], budget: float) -> list[BatchAnswer]:
-        return [port.answer(self._models[batch.query.model], batch, budget) for batch in batches]
+    def _answer_all(self, batches: Sequence[Batch], budget: float) -> list[BatchAnswer | Exception]:
+        """A later batch has what earlier ones left of ``budget``; baselines are quick."""
+        until = math.inf if self._inline else self._clock() + budget
+        return [result_of(self._models, batch, until - self._clock()) for batch in batches]
 
 
 def local_backends(settings: ForecastSettings) -> dict[str, InProcess]:

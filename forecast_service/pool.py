@@ -30,8 +30,9 @@ from forecast_service.batch import (
     gather,
     scatter,
 )
+from forecast_service.models.errors import ModelRefused
 from forecast_service.series import Series
-from marketcal.errors import Overloaded
+from marketcal.errors import MarketcalError, Overloaded
 
 RETRY_AFTER = 0.05
 PATIENCE = 0.001
@@ -46,6 +47,10 @@ LENGTH_CLASSES = (64, 128, 288, 512, 1_024, 2_048, 4_096, 8_192)
 """Longest series of each length class; a series is never padded beyond that of its own."""
 
 
+OF_THE_QUESTION = (InvalidAnswerError, ModelRefused, MarketcalError)
+"""What a batch may fail by, among others that are answered, without its backend being at fault."""
+
+
 class Backend(Protocol):
     """Something that answers batches.
 
@@ -56,8 +61,13 @@ class Backend(Protocol):
     served_by: str
     """Which process answers, as callers see it."""
 
-    async def answer(self, batches: Sequence[Batch], budget: float) -> list[BatchAnswer]:
-        """One answer per batch; raises when it cannot within ``budget`` seconds."""
+    async def answer(
+        self, batches: Sequence[Batch], budget: float
+    ) -> Sequence[BatchAnswer | Exception]:
+        """One result per batch, the error of one that failed alone; raises when all fail at once.
+
+        All of it within ``budget`` seconds.
+        """
         ...
 
 
@@ -78,7 +88,8 @@ class CallReport:
         began: when, in seconds of the clock.
         seconds: how long it took.
         budget: how long it might have taken; infinite when nobody's time was bounded.
-        error: why no series of it has an answer; None when one has.
+        error: why no series of it has an answer, or, where some have, why a whole batch has none
+            by the backend's fault; None else.
         parts: its batches.
     """
 
@@ -232,6 +243,7 @@ class Pool:
             groups.setdefault((item.query, length), []).append(item)
         began, until = self._clock(), max(item.expires_at for item in taken)
         failed: BaseException | None = None
+        fault: Exception | None = None
         try:
             batches = [
                 gather(query, [item.series for item in items])
@@ -241,6 +253,8 @@ class Pool:
             for batch, given, items in zip(batches, answers, groups.values(), strict=True):
                 error = _settle(items, batch, given, self.backend.served_by)
                 failed = failed or error
+                if isinstance(given, Exception) and not isinstance(given, OF_THE_QUESTION):
+                    fault = fault or given
         except BaseException as error:  # each caller gets it; the pool itself goes on
             failed = _as_failure(error)
             for item in taken:
@@ -248,11 +262,11 @@ class Pool:
             if not isinstance(failed, Exception):
                 raise
         finally:
-            self._report(groups, began, until - began, failed)
+            self._report(groups, began, until - began, failed, fault)
             self._free += 1
             self._gather()
 
-    async def _ask(self, batches: list[Batch], budget: float) -> list[BatchAnswer]:
+    async def _ask(self, batches: list[Batch], budget: float) -> Sequence[BatchAnswer | Exception]:
         """The backend's answers; a call that nobody waits for any more gives its slot back."""
         async with asyncio.timeout(None if math.isinf(budget) else budget):
             answers = await self.backend.answer(batches, budget)
@@ -266,13 +280,14 @@ class Pool:
         began: float,
         budget: float,
         failed: BaseException | None,
+        fault: Exception | None,
     ) -> None:
         parts = tuple(
             Part(query.model, len(items), sum(item.failed for item in items))
             for (query, _), items in groups.items()
         )
         answered = any(part.failures < part.series for part in parts)
-        error = None if answered else failed
+        error = fault if answered else failed
         self._watch(CallReport(began, self._clock() - began, budget, error, parts))
 
 
@@ -285,9 +300,13 @@ def _as_failure(error: BaseException) -> BaseException:
 
 
 def _settle(
-    items: list[_Waiting], batch: Batch, given: BatchAnswer, served_by: str
-) -> InvalidAnswerError | None:
+    items: list[_Waiting], batch: Batch, given: BatchAnswer | Exception, served_by: str
+) -> Exception | None:
     """Hands out one batch; returns what is wrong with it where a series gets no answer."""
+    if isinstance(given, Exception):
+        for item in items:
+            _fail(item, given)
+        return given
     try:
         bands = scatter(batch, given, served_by)
     except InvalidAnswerError as error:

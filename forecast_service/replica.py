@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from forecast_service.batch import Batch
+from forecast_service.batch import Batch, BatchAnswer
 from forecast_service.envelope import Packed, pack_answer, pack_failure, unpack
 from forecast_service.models import port
 from forecast_service.models.errors import ModelRefused
@@ -103,15 +103,24 @@ class Replica:
         return [self._answer_one(unpack(packed), until) for packed in batches]
 
     def _answer_one(self, batch: Batch, until: float) -> Packed:
-        name = batch.query.model
-        remaining = until - self._clock()
-        try:
-            if remaining <= 0:
-                raise TimeoutError(f"{name}: its turn came after the deadline")
-            model = self._models.get(name)
-            if model is None:
-                raise ModelRefused(f"{name} is not deployed here")
-            return pack_answer(port.answer(model, batch, remaining))
-        except Exception as error:  # noqa: BLE001 - one batch's error must not fail the others
-            _LOG.warning("%s: %s", name, error)
-            return pack_failure(error)
+        result = result_of(self._models, batch, until - self._clock())
+        if isinstance(result, BatchAnswer):
+            return pack_answer(result)
+        _LOG.warning("%s: %s", batch.query.model, result)
+        return pack_failure(result)
+
+
+def result_of(
+    models: Mapping[str, Model], batch: Batch, remaining: float
+) -> BatchAnswer | Exception:
+    """The answer to one batch of a call within ``remaining`` seconds, or why there is none."""
+    name = batch.query.model
+    try:
+        if remaining <= 0:
+            raise TimeoutError(f"{name}: its turn came after the deadline")
+        model = models.get(name)
+        if model is None:
+            raise ModelRefused(f"{name} is not deployed here")
+        return port.answer(model, batch, remaining)
+    except Exception as error:  # noqa: BLE001 - one batch's error must not fail the others
+        return error

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from forecast_service.batch import Batch, BatchAnswer
-from forecast_service.envelope import Packed, pack, refused_answer, unpack_result
+from forecast_service.envelope import Packed, pack, unpack_result
 from forecast_service.models import loading
 from forecast_service.models.catalog import Family, served
 from forecast_service.replica import Replica
@@ -197,12 +197,12 @@ class RayBackend:
         self._handle = handle
         self.served_by = f"ray:{name}"
 
-    async def answer(self, batches: Sequence[Batch], budget: float) -> list[BatchAnswer]:
-        """One handle call for all batches; a batch that failed among others is answered with NaN.
+    async def answer(
+        self, batches: Sequence[Batch], budget: float
+    ) -> list[BatchAnswer | Exception]:
+        """One handle call for all batches, one result for each.
 
         Raises:
-            ModelError, InvalidAnswerError: no batch could be answered, and this is why the first
-                one could not.
             ConnectionError: the call did not reach a replica, or the replica was lost.
         """
         try:
@@ -210,15 +210,10 @@ class RayBackend:
         except self._lost as error:
             raise ConnectionError(f"{self.served_by}: {type(error).__name__}: {error}") from error
         results = [unpack_result(result) for result in packed]
-        failed = [result for result in results if isinstance(result, Exception)]
-        if failed and len(failed) == len(results):
-            raise failed[0]
-        for failure in failed:
-            _LOG.warning("%s: %s", self.served_by, failure)
-        return [
-            refused_answer(batch) if isinstance(result, Exception) else result
-            for batch, result in zip(batches, results, strict=True)
-        ]
+        for result in results:
+            if isinstance(result, Exception):
+                _LOG.warning("%s: %s", self.served_by, result)
+        return results
 
 
 def backends(settings: ForecastSettings) -> dict[str, RayBackend]:

@@ -24,7 +24,8 @@ class RawBands:
 
     Attributes:
         quantiles: [B, n, K] float64 in probability, n ≥ 1 steps; more than were asked are dropped,
-            fewer are extended. Crossing and leaving [0, 1] is mended, not being finite is refused.
+            fewer are extended. Crossing and leaving [0, 1] is mended; a series whose numbers are
+            not all finite counts as refused.
         levels: [K] float64 in (0, 1), strictly increasing.
         flags: [B] int64, bits of `BaselineFlag`; None for none.
         effective_horizon: last step that the model gives itself; None means n.
@@ -51,7 +52,7 @@ def answer(model: Model, batch: Batch, budget: float) -> BatchAnswer:
     """The finished answer of ``model`` to ``batch``.
 
     Raises:
-        InvalidAnswerError: the model's quantiles have the wrong shape or are not finite.
+        InvalidAnswerError: the model's quantiles have the wrong shape, or are finite for no series.
     """
     return complete(batch, model.forecast(batch, budget))
 
@@ -59,14 +60,17 @@ def answer(model: Model, batch: Batch, budget: float) -> BatchAnswer:
 def complete(batch: Batch, raw: RawBands) -> BatchAnswer:
     """Raw quantiles brought to the levels and steps of the query, and finished.
 
-    The quantiles of a series that the model refused are NaN.
+    The quantiles of a series that the model refused, or gave no finite numbers for, are NaN.
 
     Raises:
-        InvalidAnswerError: wrong shape or not finite.
+        InvalidAnswerError: wrong shape, or not finite for any series.
     """
     query = batch.query
     rows, native_steps, _ = _checked_shape(batch, raw)
-    quantiles, source = _without_refused(raw), QuantileSource.NATIVE
+    refused, source = _refused(batch, raw), QuantileSource.NATIVE
+    quantiles = raw.quantiles
+    if refused is not None:  # harmless numbers in the rows that mean nothing
+        quantiles = np.where(refused[:, None, None], 0.5, quantiles)
     wanted = np.asarray(query.levels)
     own = raw.levels.shape == wanted.shape and bool(np.abs(raw.levels - wanted).max() < 1e-9)
     if not own:
@@ -79,8 +83,8 @@ def complete(batch: Batch, raw: RawBands) -> BatchAnswer:
         quantiles, wanted, horizon_steps=query.horizon_steps, transform=query.transform
     )
     final = finish(quantiles, wanted, limits=query.limits)
-    if raw.refused is not None:
-        final.quantiles[raw.refused] = np.nan
+    if refused is not None:
+        final.quantiles[refused] = np.nan
     return BatchAnswer(
         quantiles=final.quantiles,
         flags=np.zeros(rows, dtype=np.int64) if raw.flags is None else raw.flags,
@@ -94,13 +98,18 @@ def _checked_shape(batch: Batch, raw: RawBands) -> tuple[int, int, int]:
     shape, name = raw.quantiles.shape, batch.query.model
     if len(shape) != 3 or shape[0] != batch.values.shape[0] or shape[2] != raw.levels.size:
         raise InvalidAnswerError(f"{name}: quantiles of shape {shape}")
-    if not (shape[1] and shape[2] and np.isfinite(_without_refused(raw)).all()):
-        raise InvalidAnswerError(f"{name}: quantiles are empty or not finite")
+    if not (shape[1] and shape[2]):
+        raise InvalidAnswerError(f"{name}: quantiles are empty")
     return shape
 
 
-def _without_refused(raw: RawBands) -> FloatArray:
-    """The quantiles, with harmless numbers in the rows that mean nothing."""
-    if raw.refused is None:
-        return raw.quantiles
-    return np.where(raw.refused[:, None, None], 0.5, raw.quantiles)
+def _refused(batch: Batch, raw: RawBands) -> NDArray[np.bool_] | None:
+    """[B] the series that get no answer; None where all get one."""
+    finite = np.isfinite(raw.quantiles)
+    if finite.all():
+        return raw.refused
+    known = np.zeros(finite.shape[0], dtype=np.bool_) if raw.refused is None else raw.refused
+    refused: NDArray[np.bool_] = np.logical_or(~finite.all(axis=(1, 2)), known)
+    if refused.all() and not known.all():
+        raise InvalidAnswerError(f"{batch.query.model}: quantiles are not finite")
+    return refused

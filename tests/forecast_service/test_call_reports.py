@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 
-from forecast_service.batch import Batch, BatchAnswer, InvalidAnswerError, Query
+from forecast_service.batch import Bands, Batch, BatchAnswer, InvalidAnswerError, Query
 from forecast_service.models.baselines import answer
+from forecast_service.models.errors import ModelAway, ModelLate, ModelRefused
 from forecast_service.pool import CallReport, Pool
 from forecast_service.series import Series, series_of
 from forecast_service.transform import LOGIT
@@ -83,6 +85,30 @@ async def test_a_call_has_failed_only_when_no_series_has_an_answer() -> None:
     backend.spoil = lambda answers: [BatchAnswer(a.quantiles * np.nan, *_rest(a)) for a in answers]
     call = await watched(backend, *asked, budget=None)
     assert isinstance(call.error, InvalidAnswerError)
+
+
+@pytest.mark.parametrize(
+    ("error", "counts"),
+    [(ModelLate("late"), True), (ModelAway("away"), True), (RuntimeError("bug"), True),
+     (ModelRefused("no"), False), (InvalidAnswerError("?"), False)],
+)  # fmt: skip
+async def test_a_batch_that_failed_by_the_backend_s_fault_fails_its_call(
+    error: Exception, counts: bool
+) -> None:
+    backend = Recorder()
+    backend.spoil = lambda answers: [answers[0], error]
+    calls: list[CallReport] = []
+    pool = Pool(
+        backend, time.monotonic, max_batch=2, max_queue=9, parallel_batches=1, watch=calls.append
+    )
+    asked = [pool.submit(query(steps), series()) for steps in (1, 2)]
+
+    good, bad = await outcomes(asked)
+
+    assert isinstance(good, Bands)
+    assert bad is error
+    assert [call.error for call in calls] == [error if counts else None]
+    assert [part.failures for part in calls[0].parts] == [0, 1]
 
 
 def _rest(given: BatchAnswer) -> tuple[Any, ...]:

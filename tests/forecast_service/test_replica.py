@@ -16,7 +16,6 @@ from forecast_service.envelope import (
     pack,
     pack_answer,
     pack_failure,
-    refused_answer,
     unpack,
     unpack_result,
 )
@@ -188,12 +187,6 @@ def test_a_failure_keeps_its_sentence() -> None:
     assert "ZeroDivision" in str(unpack_result(pack_failure(ZeroDivisionError("x"))))
 
 
-def test_a_refused_answer_has_the_shape_of_an_answer() -> None:
-    refused = refused_answer(batch(rows=4))
-    assert refused.quantiles.shape == (4, 3, 3)
-    assert np.isnan(refused.quantiles).all()
-
-
 def test_the_series_that_a_model_refuses_are_not_numbers() -> None:
     asked = batch(rows=3)
     raw = RawBands(
@@ -204,3 +197,21 @@ def test_the_series_that_a_model_refuses_are_not_numbers() -> None:
     answer = port.complete(asked, raw)
     assert np.isfinite(answer.quantiles[:2]).all()
     assert np.isnan(answer.quantiles[2]).all()
+
+
+def test_a_series_without_finite_numbers_fails_alone() -> None:
+    bands = np.array([[[0.2, 0.5, 0.8]]] * 3)
+    bands[1, 0, 2] = np.inf
+    bands[2] = np.nan
+    levels, refused = np.array([0.1, 0.5, 0.9]), np.array([False, False, True])
+
+    for marked in (None, refused):
+        answer = port.complete(batch(rows=3), RawBands(bands, levels, refused=marked))
+        assert np.isfinite(answer.quantiles[0]).all()
+        assert np.isnan(answer.quantiles[1:]).all()
+
+
+def test_an_answer_without_any_finite_series_is_none() -> None:
+    raw = RawBands(np.full((2, 1, 1), np.nan), np.array([0.5]))
+    with pytest.raises(InvalidAnswerError, match="not finite"):
+        port.complete(batch(rows=2), raw)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from forecast_service import serving
-from forecast_service.batch import Batch, Query
+from forecast_service.batch import Batch, BatchAnswer, Query
 from forecast_service.envelope import Packed, pack_answer, pack_failure, unpack
 from forecast_service.models import port
 from forecast_service.models.baselines import BASELINE_MODEL
@@ -46,7 +46,9 @@ def batch(model: str) -> Batch:
 
 
 def test_only_families_of_configured_models_are_deployed() -> None:
-    assert serving.families(ForecastSettings()) == [Family.BASELINE]
+    assert serving.families(ForecastSettings()) == [Family.BASELINE, Family.NATIVE]
+    alone = ForecastSettings(models=(), default_model="ewma")
+    assert serving.families(alone) == [Family.BASELINE]
     settings = ForecastSettings(models=("tollama-mock", "native"))
     assert serving.families(settings) == [Family.BASELINE, Family.NATIVE, Family.TOLLAMA]
     assert serving.app_name(settings, Family.NATIVE) == "marketcal-native"
@@ -81,25 +83,27 @@ async def test_the_budget_travels_and_the_answers_come_back_in_order() -> None:
     given = await backend.answer([batch("ewma"), batch("last_value")], 0.75)
     assert handle.budgets == [0.75]
     assert backend.served_by == "ray:Baselines"
-    assert all(np.isfinite(answer.quantiles).all() for answer in given)
+    answers = [answer for answer in given if isinstance(answer, BatchAnswer)]
+    assert len(answers) == 2
+    assert all(np.isfinite(answer.quantiles).all() for answer in answers)
 
 
-async def test_a_failed_batch_among_others_is_answered_with_nothing() -> None:
-    backend = serving.RayBackend(Handle({"auto": ModelRefused("no")}), "Baselines")
-    good, bad = await backend.answer([batch("ewma"), batch("auto")], 1.0)
-    assert np.isfinite(good.quantiles).all()
-    assert np.isnan(bad.quantiles).all()
-
-
-async def test_when_every_batch_fails_the_first_reason_is_raised() -> None:
+async def test_each_batch_has_its_own_answer_or_the_reason_for_none() -> None:
     backend = serving.RayBackend(
-        Handle({"ewma": ModelAway("gone"), "auto": ModelRefused("no")}), "Tollama"
+        Handle({"last_value": ModelAway("gone"), "auto": ModelRefused("no")}), "Tollama"
     )
-    with pytest.raises(ConnectionError, match="gone"):
-        await backend.answer([batch("ewma"), batch("auto")], 1.0)
+    good, away, refused = await backend.answer([batch(n) for n in ("ewma", *_FAILING)], 1.0)
+    assert isinstance(good, BatchAnswer)
+    assert np.isfinite(good.quantiles).all()
+    assert (type(away), type(refused)) == (ModelAway, ModelRefused)
+
+
+_FAILING = ("last_value", "auto")
 
 
 def test_missing_weights_are_found_before_anything_is_deployed(tmp_path: Any) -> None:
-    settings = ForecastSettings(models=("chronos-2",), weights_folder=str(tmp_path))
+    settings = ForecastSettings(
+        models=("chronos-2",), default_model="ewma", weights_folder=str(tmp_path)
+    )
     with pytest.raises(WeightsError, match="chronos-2: its weights chronos-2 are missing"):
         serving.deploy(settings)

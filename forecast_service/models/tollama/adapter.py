@@ -2,7 +2,7 @@
 
 Log-odds are taken before a series is sent and undone after. Many series travel in one request;
 when the server refuses one, it is halved until the series at fault is alone, and the others are
-answered.
+answered. A reply that cannot be read fails the series of its own request.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from forecast_service.batch import Batch
+from forecast_service.batch import Batch, InvalidAnswerError
 from forecast_service.models.catalog import ModelCard
 from forecast_service.models.errors import ModelRefused
 from forecast_service.models.port import RawBands
@@ -40,7 +40,7 @@ MAX_FAULTS = 16
 _HEAD_BYTES = 4_096
 
 Part = tuple[int, Reply | None]
-"""How many series, and the reply; None where the server wants the one series not."""
+"""How many series, and the reply; None where there is none for them."""
 
 
 class Tollama:
@@ -76,7 +76,7 @@ class Tollama:
             TimeoutError: ``budget`` seconds are over.
             ModelAway: the server cannot be reached or wants to be left alone.
             ModelRefused: the server wants none of these series, or no question at all.
-            InvalidAnswerError: the reply is not what was asked for.
+            InvalidAnswerError: no reply is what was asked for.
         """
         query = batch.query
         question = Question(
@@ -90,6 +90,8 @@ class Tollama:
         parts: list[Part] = []
         for rows in self._portions(values, question.freq_seconds):
             parts += talk.ask(values[rows])
+        if talk.unread is not None and all(reply is None for _, reply in parts):
+            raise talk.unread
         return _joined(parts, question, query.transform)
 
     def _portions(self, values: FloatArray, freq_seconds: int) -> list[slice]:
@@ -101,7 +103,7 @@ class Tollama:
 
 
 class _Talk:
-    """The requests that one batch leads to."""
+    """The requests that one batch leads to; ``unread`` is what is wrong with a reply."""
 
     def __init__(
         self, transport: Transport, question: Question, clock: Callable[[], float], until: float
@@ -111,12 +113,16 @@ class _Talk:
         self._clock = clock
         self._until = until
         self._faults = 0
+        self.unread: InvalidAnswerError | None = None
 
     def ask(self, values: FloatArray) -> list[Part]:
         """The replies to ``values`` [B, T], halved as often as the server finds fault."""
         count = values.shape[0]
         try:
             return [(count, self._once(values))]
+        except InvalidAnswerError as error:
+            self.unread = error
+            return [(count, None)]
         except BadQuestion:
             self._faults += 1
             if self._faults > MAX_FAULTS:

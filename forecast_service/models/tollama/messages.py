@@ -1,8 +1,9 @@
 """What is said to a tollama server, and what is believed of its reply. No input or output here.
 
 The server checks little: it takes duplicate ids, answers NaN with ``null``, rounds the names of
-levels and leaves out levels that a model does not give. So a reply counts only when everything
-about it is as asked; levels alone may be missing, and those that are there are used.
+levels and leaves out levels that a model does not give. So a series counts only when everything
+about it is as asked; levels alone may be missing, and those that are there are used. One that does
+not count takes no other with it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _LEVEL_DIGITS = 4
 """The server names levels with six significant digits; finer ones would collide."""
 _SAME_LEVEL = 1e-6
 _FEWEST_LEVELS = 3
+_Paths = dict[float, list[float]]
 _UNITS = ((86_400, "D"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
@@ -51,8 +53,9 @@ class Reply:
     """What the server answered.
 
     Attributes:
-        quantiles: [B, horizon, K] float64 in the space of the question, finite.
-        levels: [K] float64, those of the levels asked for that came for every series.
+        quantiles: [B, horizon, K] float64 in the space of the question; NaN for a series that came
+            back wrong, finite for the others.
+        levels: [K] float64, those of the levels asked for that came for all others.
     """
 
     quantiles: FloatArray
@@ -135,7 +138,7 @@ def read_reply(body: bytes, question: Question, count: int) -> Reply:
     """The reply to a request of ``count`` series.
 
     Raises:
-        InvalidAnswerError: it is not what was asked for.
+        InvalidAnswerError: it is not what was asked for, in no series.
     """
     try:
         said = orjson.loads(body)
@@ -146,23 +149,42 @@ def read_reply(body: bytes, question: Question, count: int) -> Reply:
     forecasts = said.get("forecasts")
     if not isinstance(forecasts, list) or len(forecasts) != count:
         raise _invalid(question, f"the reply does not hold {count} series")
-    found = [_quantiles(item, i, question) for i, item in enumerate(forecasts)]
-    levels = [level for level in question.levels if all(level in one for one in found)]
-    if len(levels) < min(_FEWEST_LEVELS, len(question.levels)) or 0.5 not in levels:
-        raise _invalid(question, f"only the levels {levels} came for every series")
-    bands = np.array([[one[level] for level in levels] for one in found])
+    found = [_result(item, i, question) for i, item in enumerate(forecasts)]
+    good = [one for one in found if isinstance(one, dict)]
+    if not good:
+        raise next(one for one in found if isinstance(one, InvalidAnswerError))
+    levels = [level for level in question.levels if all(level in one for one in good)]
+    _check_levels(levels, "every series", question)
+    none = dict.fromkeys(levels, [math.nan] * question.horizon)
+    numbers = [one if isinstance(one, dict) else none for one in found]
+    bands = np.array([[one[level] for level in levels] for one in numbers])
     return Reply(np.ascontiguousarray(bands.transpose(0, 2, 1)), np.asarray(levels))
 
 
-def _quantiles(item: Any, number: int, question: Question) -> dict[float, list[float]]:
-    """The quantile paths of one series by the level that was asked for."""
+def _result(item: Any, number: int, question: Question) -> _Paths | InvalidAnswerError:
+    """What came for one series: its paths, or what is wrong with them."""
     if not isinstance(item, dict) or item.get("id") != f"s{number}":
         raise _invalid(question, f"series {number} is not where it was asked")
+    try:
+        paths = _quantiles(item, number, question)
+        _check_levels(list(paths), f"series {number}", question)
+    except InvalidAnswerError as error:
+        return error
+    return paths
+
+
+def _check_levels(levels: Sequence[float], of: str, question: Question) -> None:
+    if len(levels) < min(_FEWEST_LEVELS, len(question.levels)) or 0.5 not in levels:
+        raise _invalid(question, f"only the levels {levels} came for {of}")
+
+
+def _quantiles(item: dict[str, Any], number: int, question: Question) -> _Paths:
+    """The quantile paths of one series by the level that was asked for."""
     _path(item.get("mean"), f"the mean of series {number}", question)
     given = item.get("quantiles") or {}
     if not isinstance(given, dict):
         raise _invalid(question, f"series {number} has no quantiles")
-    paths: dict[float, list[float]] = {}
+    paths: _Paths = {}
     for key, path in given.items():
         level = _asked_level(key, question)
         if level is not None and path is not None:

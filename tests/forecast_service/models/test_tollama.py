@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,12 @@ from forecast_service.models import port
 from forecast_service.models.catalog import known_models
 from forecast_service.models.errors import ModelAway, ModelBroke, ModelRefused
 from forecast_service.models.tollama.adapter import Tollama
-from forecast_service.models.tollama.messages import forward_filled, timestamps
+from forecast_service.models.tollama.messages import (
+    Question,
+    forward_filled,
+    read_reply,
+    timestamps,
+)
 from forecast_service.models.tollama.transport import COOL_DOWN, Server, Transport
 from forecast_service.postprocess import WidthLimits
 from forecast_service.transform import IDENTITY, LOGIT, Transform, logit
@@ -158,9 +164,8 @@ def test_crossing_quantiles_are_sorted_and_counted(model: Tollama, server: Tolla
 
 @pytest.mark.parametrize(
     "fault",
-    ["other_model", "null_mean", "nan", "short", "no_quantiles", "lost_median", "reversed",
-     "duplicates", "one_too_few"],
-)  # fmt: skip
+    ["other_model", "nan", "lost_median", "reversed", "duplicates", "one_too_few"],
+)
 def test_a_reply_that_is_not_what_was_asked_for_is_refused(
     model: Tollama, server: TollamaLike, fault: str
 ) -> None:
@@ -168,6 +173,15 @@ def test_a_reply_that_is_not_what_was_asked_for_is_refused(
     with pytest.raises(InvalidAnswerError, match="chronos2: "):
         model.forecast(batch([0.5, 0.6]), 5.0)
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("fault", ["null_mean", "short", "no_quantiles"])
+def test_what_is_wrong_with_one_series_of_a_reply_fails_it_alone(
+    model: Tollama, server: TollamaLike, fault: str
+) -> None:
+    server.manner.fault = fault
+    answer = port.answer(model, batch([0.5, 0.6]), 5.0)
+    assert np.isnan(answer.quantiles).all(axis=(1, 2)).tolist() == [True, False]
 
 
 @pytest.mark.parametrize("fault", ["drop", "half", "garbage"])
@@ -258,6 +272,41 @@ def test_one_bad_series_fails_alone(model: Tollama, server: TollamaLike) -> None
     bad = np.isnan(answer.quantiles).all(axis=(1, 2))
     assert np.flatnonzero(bad).tolist() == [7]
     assert np.isfinite(answer.quantiles[~bad]).all()
+
+
+def _reply(*bends: dict[str, Any]) -> bytes:
+    path = [0.0, 0.1]
+    whole = {"mean": path, "quantiles": {"0.1": path, "0.5": path, "0.9": path}}
+    forecasts = [{"id": f"s{i}"} | whole | bend for i, bend in enumerate(bends)]
+    return json.dumps({"model": "m", "forecasts": forecasts}).encode()
+
+
+_BENDS: list[dict[str, Any]] = [
+    {"mean": [None, 0.1]}, {"mean": None}, {"quantiles": {"0.5": [0.1, 0.1]}},
+    {"quantiles": {"0.1": [0.0, None], "0.5": [0.0, 0.1], "0.9": [0.0, 0.1]}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("bend", _BENDS)
+def test_a_series_that_comes_back_wrong_fails_alone(bend: dict[str, Any]) -> None:
+    question = Question("m", 2, (0.1, 0.5, 0.9), 300)
+
+    reply = read_reply(_reply({}, bend, {}), question, 3)
+
+    assert reply.levels.tolist() == [0.1, 0.5, 0.9]
+    assert np.isnan(reply.quantiles[1]).all()
+    assert np.isfinite(reply.quantiles[[0, 2]]).all()
+    with pytest.raises(InvalidAnswerError):
+        read_reply(_reply(bend, bend), question, 2)
+
+
+def test_a_reply_that_cannot_be_read_fails_its_own_request_alone(
+    transport: Transport, server: TollamaLike
+) -> None:
+    server.manner.fault, server.manner.times = "other_model", 1
+    answer = port.answer(Tollama(CARD, transport, max_series=2), batch([0.4] * 6), 5.0)
+    bad = np.isnan(answer.quantiles).all(axis=(1, 2))
+    assert bad.tolist() == [True, True, False, False, False, False]
 
 
 def test_a_fault_of_the_whole_request_is_not_searched_for_in_every_series(
