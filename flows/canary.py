@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 from pydantic import SecretStr
 
+from flows.gates import answered
 from forecast_service.evaluation.promotion import LiveFigures
 from forecast_service.evaluation.windows import Windows
+from forecast_service.models.catalog import ModelCard
+from forecast_service.policy.settings import PolicySettings
 from marketcal import Client
 from marketcal.errors import MarketcalError
 
@@ -20,29 +23,68 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
 
 def measured(
-    address: str, key: SecretStr | None, model: str, windows: Windows, *, probes: int
+    address: str,
+    key: SecretStr | None,
+    card: ModelCard,
+    windows: Windows,
+    *,
+    probes: int,
+    policy: PolicySettings,
+    rng: np.random.Generator,
 ) -> LiveFigures | str:
     """What a gateway says of a model, or why nothing can be said.
 
-    Asks for a few forecasts to look at the answers, then for the statistics since its start.
+    Asks for a few forecasts to look at the answers, then for the statistics since its start. Only
+    windows that the policy gives to the model tell how often something else answers in its place.
 
     Args:
         address: ``host:port``; "" for none.
         key: API key with the right to forecast.
-        model: its name.
+        card: of the model; the gateway must have this version with these weights.
         windows: whose contexts are forecast.
         probes: how many of them.
+        policy: whose gates a window must pass.
+        rng: draws the windows.
     """
     if not address:
         return "not measured: no gateway was named"
+    chosen = _drawn(card, windows, probes, policy, rng)
+    if not len(chosen):
+        return "not measured: there is no window for which the policy asks a model"
     secret = key.get_secret_value() if key is not None else None
     try:
         with Client(address, key=secret) as client:
-            client.get_model(model)
-            found = _probed(client, model, windows, probes)
-            return _figures(client.get_model(model).statistics, found)
+            if other := _mistaken(card, client.get_model(card.name).model):
+                return other
+            found = _probed(client, card.name, chosen)
+            after = client.get_model(card.name)
+            return _mistaken(card, after.model) or _figures(after.statistics, found)
     except MarketcalError as error:
         return f"not measured: {error.reason or error.code}: {error.message} ({address})"
+
+
+def _mistaken(card: ModelCard, there: Any) -> str:
+    """What to say where the gateway has another model than the one evaluated; "" elsewhere."""
+    if (there.version, there.weights_digest) == (card.version, card.digest):
+        return ""
+    return (
+        f"not measured: the gateway has {card.name}@{there.version} with the weights "
+        f"{there.weights_digest or 'none'}, evaluated was @{card.version} with "
+        f"{card.digest or 'none'}"
+    )
+
+
+def _drawn(
+    card: ModelCard,
+    windows: Windows,
+    probes: int,
+    policy: PolicySettings,
+    rng: np.random.Generator,
+) -> Windows:
+    asked = np.flatnonzero(answered(card, policy, windows.context, windows.step))
+    keep = np.zeros(len(windows), dtype=bool)
+    keep[rng.choice(asked, min(probes, asked.size), replace=False)] = True
+    return windows.where(keep)
 
 
 def p95(bars: Any) -> float:
@@ -69,12 +111,10 @@ def _figures(statistics: Any, probed: list[dict[str, str] | None]) -> LiveFigure
     )
 
 
-def _probed(
-    client: Client, model: str, windows: Windows, probes: int
-) -> list[dict[str, str] | None]:
+def _probed(client: Client, model: str, windows: Windows) -> list[dict[str, str] | None]:
     """What was said of each probe; None for an error."""
     found: list[dict[str, str] | None] = []
-    for row in range(min(probes, len(windows))):
+    for row in range(len(windows)):
         values = windows.context[row]
         try:
             answer = client.forecast(

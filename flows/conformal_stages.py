@@ -99,8 +99,8 @@ def _missing_bands(
         every_steps=settings.every_steps, context=card.max_context,
     ):  # fmt: skip
         seen = known.get((one.market_id, one.freq_seconds), set())
-        lacking = one.without(seen)
-        if lacking is not None:
+        lacking = one.without(seen).answered_by(card, forecast.policy)
+        if len(lacking.origin):
             by_freq.setdefault(one.freq_seconds, []).append(lacking)
     if not by_freq:
         return empty("forecast_band").drop("schema_version", "dt")

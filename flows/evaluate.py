@@ -13,6 +13,7 @@ from prefect import flow
 from prefect.context import FlowRunContext
 
 from flows import daily, evaluation_report
+from flows.evaluation_sources import digest
 from flows.evaluation_stages import Assessment, Order
 from flows.runs import Run
 from flows.settings import FlowSettings
@@ -80,8 +81,9 @@ def _allowing(settings: ForecastSettings, cards: dict[str, ModelCard]) -> Foreca
 
 def _shaping(order: Order, cards: dict[str, ModelCard], settings: FlowSettings) -> dict[str, Any]:
     return {
+        "champion": next(iter(cards)),
         "models": {name: [card.version, card.digest] for name, card in cards.items()},
-        "source": "lake" if order.recorded is None else "recorded",
+        "source": "lake" if order.recorded is None else digest(order.recorded),
         "gateway": bool(order.gateway),
         "evaluation": settings.evaluation.model_dump(exclude={"reports"}),
     }

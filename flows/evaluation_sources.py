@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -75,6 +76,16 @@ def from_lake(lake: Lake, until: datetime, settings: EvaluationSettings) -> Hist
         raise NoDataError(f"the lake holds no price before {until:%Y-%m-%d %H:%M} UTC")
     paths = [_path(rows) for _, rows in prices.group_by("market_id", maintain_order=True)]
     return Histories(LAKE, paths, _cut(settings, settings.stride_steps))
+
+
+def digest(folder: Path) -> str:
+    """What tells recorded files from others: ``recorded:…`` of their names and content."""
+    found = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        found.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+    return f"{RECORDED}:{found.hexdigest()[:16]}"
 
 
 def from_recorded(folder: Path, settings: EvaluationSettings) -> Histories:

@@ -170,9 +170,11 @@ class Assessment:
             results.live[name] = canary.measured(
                 self._order.gateway,
                 self._order.key,
-                name,
+                self._cards[name],
                 results.all_windows,
                 probes=settings.canary_probes,
+                policy=self._settings.policy,
+                rng=np.random.default_rng(run.settings.seed),
             )
             own = [(split, figure) for split, figure in results.figures if figure.model == name]
             results.decisions[name] = promotion.decide(

@@ -15,10 +15,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from flows.gates import answered
 from forecast_service.batch import Batch, Query
 from forecast_service.conformal.fit import FIT_LEVELS, knots_within
 from forecast_service.models.catalog import ModelCard
 from forecast_service.models.port import Model, answer
+from forecast_service.policy.settings import PolicySettings
 from forecast_service.transform import LOGIT, FloatArray
 from market_data.series import CADENCES, MAX_FILL_SECONDS, resample, usual_cadence
 
@@ -36,19 +38,30 @@ class Contexts:
         freq_seconds: length of a step.
         origin: [N] int64 seconds since the epoch.
         values: [N, T] float64 in [0, 1], NaN = missing; the last column is the price at the origin.
+        liquidity: [N] buckets at the origins, "" where nobody knows.
     """
 
     market_id: str
     freq_seconds: int
     origin: NDArray[np.int64]
     values: FloatArray
+    liquidity: NDArray[np.str_]
 
-    def without(self, origins: set[int]) -> Contexts | None:
-        """The same without those origins; None when none is left."""
-        keep = np.array([at not in origins for at in self.origin.tolist()])
-        if not keep.any():
-            return None
-        return Contexts(self.market_id, self.freq_seconds, self.origin[keep], self.values[keep])
+    def where(self, keep: NDArray[np.bool_]) -> Contexts:
+        """The contexts for which ``keep`` [N] holds."""
+        return Contexts(
+            self.market_id, self.freq_seconds, self.origin[keep], self.values[keep],
+            self.liquidity[keep],
+        )  # fmt: skip
+
+    def without(self, origins: set[int]) -> Contexts:
+        """The same without those origins."""
+        return self.where(np.array([at not in origins for at in self.origin.tolist()], dtype=bool))
+
+    def answered_by(self, card: ModelCard, policy: PolicySettings) -> Contexts:
+        """Those that the model would answer if somebody asked."""
+        step = np.full(len(self.origin), self.freq_seconds, dtype=np.int64)
+        return self.where(answered(card, policy, self.values, step, self.liquidity))
 
 
 def contexts(
@@ -60,6 +73,7 @@ def contexts(
     until: int,
     every_steps: int,
     context_steps: int,
+    liquidity: list[str | None] | None = None,
 ) -> Contexts | None:
     """The contexts of a market at its origins in a window; None where there is none.
 
@@ -71,6 +85,7 @@ def contexts(
             it.
         every_steps: steps between origins.
         context_steps: longest context.
+        liquidity: [N] buckets; None where nobody says.
     """
     seen = t <= until
     t, p = t[seen], p[seen]
@@ -87,7 +102,9 @@ def contexts(
         return None
     padded = np.concatenate([np.full(context_steps - 1, np.nan), values])
     windows = np.lib.stride_tricks.sliding_window_view(padded, context_steps)[places]
-    return Contexts(market_id, freq, grid[places], windows)
+    said = np.array([bucket or "" for bucket in liquidity or [""] * len(seen)], dtype=np.str_)
+    at = np.searchsorted(t, grid[places], side="right") - 1
+    return Contexts(market_id, freq, grid[places], windows, said[seen][at])
 
 
 def windows_of(
@@ -96,7 +113,8 @@ def windows_of(
     """The contexts of every market.
 
     Args:
-        snapshots: market_id, ts and p_yes of ``market_snapshot``, none of them null.
+        snapshots: market_id, ts and p_yes of ``market_snapshot``, none of them null, and
+            liquidity_bucket.
         since, until, every_steps, context: as in `contexts`.
     """
     ordered = snapshots.sort("market_id", "ts")
@@ -105,6 +123,7 @@ def windows_of(
             str(market), rows["ts"].dt.epoch("s").to_numpy(), rows["p_yes"].to_numpy(),
             since=int(since.timestamp()), until=int(until.timestamp()),
             every_steps=every_steps, context_steps=context,
+            liquidity=rows["liquidity_bucket"].to_list(),
         )  # fmt: skip
         if found is not None:
             yield found

@@ -23,6 +23,7 @@ from forecast_service.band_log import IssuedBand, band_rows
 from forecast_service.conformal.fit import FIT_LEVELS
 from forecast_service.corrections import StoredCorrections
 from forecast_service.models.errors import CatalogError
+from forecast_service.policy.settings import PolicySettings
 from forecast_service.processes import random_walk
 from forecast_service.segment import segment_of, tte_bucket
 from forecast_service.settings import ForecastSettings
@@ -163,6 +164,7 @@ def test_a_model_that_cannot_be_loaded_is_named_and_the_others_go_on(tmp_path: P
     missing = ForecastSettings(
         models=("chronos-bolt-tiny",), environment="research", default_model="ewma",
         weights_folder=str(tmp_path), weights_digests={"chronos-bolt-tiny": "sha256:" + "0" * 64},
+        policy=PolicySettings(low_liquidity_to_baseline=False),
     )  # fmt: skip
     run = conformal.fn(
         as_of=UNTIL, forecast_settings=missing,

@@ -14,15 +14,17 @@ from pydantic import SecretStr
 from flows import canary, evaluation_report
 from flows.evaluate import chosen, evaluate
 from flows.evaluation_settings import EvaluationSettings
-from flows.evaluation_sources import from_lake
+from flows.evaluation_sources import digest, from_lake
 from flows.evaluation_stages import Order
 from flows.runs import NoDataError, Run
 from flows.settings import FlowSettings
 from forecast_service.evaluation.promotion import Bounds, LiveFigures
 from forecast_service.evaluation.promotion import canary as canary_reasons
 from forecast_service.evaluation.scoring import METRICS
-from forecast_service.evaluation.windows import windows_of
+from forecast_service.evaluation.windows import Cut, PricePath, windows_of
+from forecast_service.models.catalog import CATALOG, configured
 from forecast_service.models.errors import CatalogError
+from forecast_service.policy.settings import PolicySettings
 from forecast_service.settings import ForecastSettings
 from market_data.lake import Lake
 
@@ -103,6 +105,27 @@ def test_other_models_are_another_run(own: Any, run: Run, tmp_path: Path) -> Non
     assert rows(run, "evaluation").height == run.stages["scores"].rows_out
 
 
+def test_who_is_in_force_makes_another_run(own: Any, run: Run, tmp_path: Path) -> None:
+    turned = Order(models=("ewma",), champion="random_walk")
+    found = evaluate.fn(turned, as_of=own.as_of, flow_settings=settings_of(own, tmp_path))
+    assert found.run_id != run.run_id
+    assert rows(run, "promotion")["champion"].to_list() == ["ewma"]
+    assert rows(found, "promotion")["champion"].to_list() == ["random_walk"]
+
+
+def test_recorded_files_are_told_apart_by_their_names_and_content(tmp_path: Path) -> None:
+    first = digest(tmp_path)
+    (tmp_path / "prices").mkdir()
+    (tmp_path / "prices" / "a").write_text("1")
+    second = digest(tmp_path)
+    (tmp_path / "prices" / "a").write_text("2")
+    third = digest(tmp_path)
+    (tmp_path / "prices" / "a").rename(tmp_path / "prices" / "b")
+    assert len({first, second, third, digest(tmp_path)}) == 4
+    (tmp_path / "prices" / "b").rename(tmp_path / "prices" / "a")
+    assert digest(tmp_path) == third
+
+
 def test_no_price_after_the_end_or_after_the_run_is_seen(published: Any) -> None:
     lake = Lake(published.lake)
     middle = lake.read("market_snapshot")["ts"].median()
@@ -160,11 +183,45 @@ def test_a_model_of_the_catalogue_need_not_be_deployed() -> None:
 def test_live_figures_are_those_of_the_gateway(published: Any, gateway: Any) -> None:
     windows = windows_of(*_paths(Lake(published.lake), published.as_of))
     key = SecretStr(gateway.key("forecaster", rate_per_minute=1e7, burst=1_000_000))
-    found = canary.measured(gateway.address, key, "random_walk", windows, probes=4)
+    found = measured(gateway.address, key, CATALOG["random_walk"], windows)
     assert isinstance(found, LiveFigures)
     assert (found.probes, found.fallbacks, found.refused, found.invalid) == (4, 0, 0, 0)
     assert found.requests >= 1
     assert 0.0 < found.p95_ms < 2_000.0
+
+
+def test_only_windows_that_the_policy_gives_to_a_model_are_probed(gateway: Any) -> None:
+    prices = 0.5 + 0.2 * np.sin(np.arange(400) / 9.0)
+    paths = [PricePath("f", f"m{i}", f"e{i}", 0, 300, prices + i / 1e3) for i in range(40)]
+    windows = windows_of(paths, Cut())
+    card = configured(ForecastSettings(models=("native",)))["native"]
+    few = np.isfinite(windows.context).sum(axis=1) < 32
+    assert few.sum() == 40
+    key = SecretStr(gateway.key("forecaster", rate_per_minute=1e7, burst=1_000_000))
+    found = measured(gateway.address, key, card, windows, probes=12)
+    assert isinstance(found, LiveFigures)
+    assert (found.probes, found.fallbacks, found.refused) == (12, 0, 0)
+    none = measured(gateway.address, key, card, windows.where(few))
+    assert none == "not measured: there is no window for which the policy asks a model"
+
+
+def test_another_version_or_other_weights_than_those_evaluated_are_not_measured(
+    published: Any, gateway: Any
+) -> None:
+    windows = windows_of(*_paths(Lake(published.lake), published.as_of))
+    key = SecretStr(gateway.key("forecaster"))
+    for other in ({"version": "2"}, {"digest": "sha256:" + "0" * 64}):
+        card = CATALOG["ewma"].model_copy(update=other)
+        found = measured(gateway.address, key, card, windows)
+        assert isinstance(found, str)
+        assert found.startswith("not measured: the gateway has ewma@1 with the weights none")
+
+
+def measured(address: str, key: Any, card: Any, windows: Any, probes: int = 4) -> Any:
+    return canary.measured(
+        address, key, card, windows, probes=probes, policy=PolicySettings(),
+        rng=np.random.default_rng(1),
+    )  # fmt: skip
 
 
 def test_a_gateway_that_does_not_know_the_model_or_does_not_answer_measures_nothing(
@@ -172,10 +229,11 @@ def test_a_gateway_that_does_not_know_the_model_or_does_not_answer_measures_noth
 ) -> None:
     windows = windows_of(*_paths(Lake(published.lake), published.as_of))
     key = SecretStr(gateway.key("forecaster"))
-    unknown = canary.measured(gateway.address, key, "crystal_ball", windows, probes=1)
+    strange = CATALOG["ewma"].model_copy(update={"name": "crystal_ball"})
+    unknown = measured(gateway.address, key, strange, windows)
     assert isinstance(unknown, str)
     assert unknown.startswith("not measured: MODEL_NOT_FOUND")
-    silent = canary.measured("127.0.0.1:9", key, "ewma", windows, probes=1)
+    silent = measured("127.0.0.1:9", key, CATALOG["ewma"], windows)
     assert isinstance(silent, str)
     assert silent.startswith("not measured: UNAVAILABLE")
 
