@@ -2,7 +2,7 @@
 
 | state | from a failure rate of | retries | wait | who is let through |
 |---|---|---|---|---|
-| NORMAL | 0 | one, after a lost connection | `model_seconds` | all |
+| NORMAL | 0 | one, after the way there was lost | `model_seconds` | all |
 | DEGRADED | `degraded_rate` | none | `degraded_seconds` | all |
 | BASELINE_ONLY | `baseline_only_rate` | none | `model_seconds` | one request in `probe_every` |
 

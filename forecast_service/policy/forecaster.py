@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import numpy as np
 
@@ -77,10 +78,13 @@ class Forecaster:
         self._flights = Flights(clock)
 
     def connect(self, backends: Mapping[str, Backend] | None) -> None:
-        """Says through which backend each model family answers; None when Ray is away."""
+        """Says through which backend each model family answers; None when Ray is away.
+
+        A family that was there before keeps what is known of it: being listed again proves nothing.
+        """
         given = backends or {}
         self._connected = backends is not None
-        self._remote = self._lanes(given)
+        self._remote = self._lanes(given, self._remote)
         baseline = given.get(BASELINE)
         pool = None if baseline is None else self._pool(baseline, self._note)
         self._baselines.connect(pool)
@@ -142,7 +146,8 @@ class Forecaster:
             if earlier is not None:
                 return self._answer(ask, lane, earlier, CacheState.STALE)
             made = await self._by_baseline(ask, failed.reason, deadline)
-            made = self._cache.put(key, ask, made)
+            if failed.reason is not FallbackReason.DEADLINE:  # whose time is the caller's own
+                made = self._cache.put(key, ask, made)
         return self._answer(ask, lane, made, CacheState.MISS)
 
     async def _asked_model(
@@ -201,12 +206,17 @@ class Forecaster:
         remote = self._remote.get(family)
         return remote if remote is not None or where is Where.NEVER else self._local.get(family)
 
-    def _lanes(self, backends: Mapping[str, Backend]) -> dict[str, Lane]:
-        return {
-            family: self._lane_of(backend)
-            for family, backend in backends.items()
-            if family != BASELINE
-        }
+    def _lanes(
+        self, backends: Mapping[str, Backend], known: Mapping[str, Lane] = MappingProxyType({})
+    ) -> dict[str, Lane]:
+        lanes = {}
+        for family, backend in backends.items():
+            if family in known:
+                lanes[family] = known[family]
+                lanes[family].ask_through(backend)
+            elif family != BASELINE:
+                lanes[family] = self._lane_of(backend)
+        return lanes
 
     def _lane_of(self, backend: Backend) -> Lane:
         def pool_of(watch: Callable[[CallReport], None]) -> Pool:

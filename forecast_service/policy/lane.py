@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from forecast_service.batch import Bands, InvalidAnswerError
+from forecast_service.batch import Bands
 from forecast_service.models.errors import ModelError
 from forecast_service.policy.attempt import attempt
 from forecast_service.policy.breaker import Breaker, BreakerState
-from forecast_service.policy.deadline import HASTE_SECONDS, Deadline
+from forecast_service.policy.deadline import Deadline
 from forecast_service.policy.decision import Ask, FallbackReason, ModelFailed
 from forecast_service.policy.degradation import Degradation, DegradationState
 from forecast_service.policy.settings import PolicySettings
-from forecast_service.pool import CallReport, Pool
+from forecast_service.pool import Backend, CallReport, Pool
 from marketcal.errors import MarketcalError
 
 _LOG = logging.getLogger("forecast_service")
+_NEARLY_WHOLE = 0.9
+"""A call with less of its backend's wait that ends without an answer was its callers' haste."""
 
 
 class Lane:
@@ -26,8 +28,8 @@ class Lane:
         settings: of the policy.
         clock: monotonic seconds.
         pool_of: makes the pool of the lane's backend, given who looks at its calls.
-        ended: told after each call that says something of the way to the backend: whether it
-            failed.
+        ended: told after each call that says something of the way to the backend: whether the
+            way was lost.
     """
 
     def __init__(
@@ -42,8 +44,6 @@ class Lane:
         self._degradation = Degradation(settings)
         self._pool = pool_of(self._seen)
         self._ended = ended
-        hurried = min(settings.model_seconds, settings.degraded_seconds)
-        self._haste = min(HASTE_SECONDS, 0.8 * hurried)
 
     @property
     def breaker(self) -> BreakerState:
@@ -56,6 +56,10 @@ class Lane:
         if self._breaker.untroubled:
             return self._degradation.recovered()
         return self._degradation.state(self._breaker.state, self._breaker.rates)
+
+    def ask_through(self, backend: Backend) -> None:
+        """Puts another way to the same backend in place of the one until now."""
+        self._pool.backend = backend
 
     def seconds(self, deadline: Deadline) -> float:
         """How long the backend may be waited for in its present state."""
@@ -89,21 +93,33 @@ class Lane:
         try:
             return await attempt(self._pool, ask.query, ask.series, seconds)
         except ModelFailed as failed:
-            lost = failed.reason is FallbackReason.BACKEND_UNAVAILABLE
-            if not (lost and retries and self.degradation is DegradationState.NORMAL):
+            if not (
+                _lost(failed.__cause__) and retries and self.degradation is DegradationState.NORMAL
+            ):
                 raise
         return await self._try(ask, until, retries - 1)
 
     def _seen(self, call: CallReport) -> None:
         """Tells the breaker of a call, unless it says nothing of the backend."""
         error = call.error
-        callers_fault = isinstance(error, MarketcalError)
-        if callers_fault or (isinstance(error, TimeoutError) and call.budget < self._haste):
+        if isinstance(error, MarketcalError) or (
+            isinstance(error, TimeoutError) and call.budget < self._patience
+        ):
             return
         before = self._breaker.state
         self._breaker.record(call.began, failed=error is not None)
         after = self._breaker.state
         if before is not after:
             _LOG.warning("%s: breaker %s", self._pool.backend.served_by, after.name)
-        if not isinstance(error, InvalidAnswerError | ModelError):  # then Ray itself is well
+        if error is None or _lost(error):  # whatever else it is, the way may be well
             self._ended(error is not None)
+
+    @property
+    def _patience(self) -> float:
+        """Seconds that a call must have had for its end without an answer to count."""
+        return _NEARLY_WHOLE * self._degradation.behaviour(self.degradation).seconds
+
+
+def _lost(error: BaseException | None) -> bool:
+    """Whether the way to the backend was lost; a model that is away says so over a good one."""
+    return isinstance(error, ConnectionError) and not isinstance(error, ModelError)

@@ -141,6 +141,23 @@ async def test_a_fallback_serves_again_for_two_seconds_and_never_as_the_model(
     assert await state(made, ask()) == "MISS thinker NONE"
 
 
+async def test_a_caller_in_haste_downgrades_nobody_else(
+    forecaster: Any, model_of: Any, ask: MakeAsk
+) -> None:
+    made = forecaster(model_of())
+    hasty = await made.forecast(ask(caller="hasty"), 0.02)
+    assert hasty.made.reason is FallbackReason.DEADLINE
+    assert await state(made, ask(caller="patient")) == "MISS thinker NONE"
+
+
+async def test_a_model_that_hung_is_asked_again_by_those_with_more_time(
+    forecaster: Any, model_of: Any, ask: MakeAsk
+) -> None:
+    made = forecaster(model_of(["hangs", "well"]))
+    assert (await made.forecast(ask(), 0.1)).made.reason is FallbackReason.DEADLINE
+    assert await state(made, ask()) == "MISS thinker NONE"
+
+
 async def test_remembered_numbers_cannot_be_changed(
     forecaster: Any, model_of: Any, ask: MakeAsk
 ) -> None:

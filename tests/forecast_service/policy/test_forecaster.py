@@ -13,6 +13,7 @@ import pytest
 
 from forecast_service.batch import Query
 from forecast_service.models.catalog import CATALOG
+from forecast_service.models.errors import ModelAway
 from forecast_service.policy.breaker import BreakerState
 from forecast_service.policy.decision import Answer, Ask, CacheState, FallbackReason
 from forecast_service.policy.degradation import DegradationState
@@ -205,8 +206,12 @@ async def test_a_model_of_this_process_answers_always_or_while_ray_is_away(
 async def test_only_failures_of_ray_count_towards_joining_it_again(
     forecaster: Make, model_of: Any, ask: MakeAsk, clock: Any
 ) -> None:
-    for served_by, wanted in (("ray:n", 2), ("http://peer", 0)):
-        made = forecaster(model_of(RuntimeError("bug"), served_by), policy=NO_CACHE)
+    gone = ConnectionError("gone")
+    slow, away, bug = TimeoutError(), ModelAway("503"), RuntimeError("bug")
+    wanted_of = [(gone, "ray:n", 2), (gone, "http://peer", 0)]
+    wanted_of += [(error, "ray:n", 0) for error in (slow, away, bug)]
+    for error, served_by, wanted in wanted_of:
+        made = forecaster(model_of(error, served_by), policy=NO_CACHE)
         for _ in range(2):
             await made.forecast(ask(), 5.0)
             await made.forecast(ask(), 5.0)

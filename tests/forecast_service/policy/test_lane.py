@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from forecast_service.models.errors import ModelAway
 from forecast_service.policy.breaker import BreakerState
 from forecast_service.policy.decision import Answer, Ask, FallbackReason
 from forecast_service.policy.degradation import DegradationState
@@ -211,3 +212,60 @@ async def test_a_full_queue_is_overload_and_not_the_backends_fault(
     assert refused
     assert all(error.retry_after for error in refused)
     assert (await made.forecast(ask(), 5.0)).breaker is BreakerState.CLOSED
+
+
+async def test_a_model_that_is_away_is_not_asked_twice(
+    forecaster: Make, model_of: Any, ask: MakeAsk
+) -> None:
+    """The way to its replica is well, and the model has just asked to be left alone."""
+    model = model_of(ModelAway("503"))
+    answer = await forecaster(model).forecast(ask(), 5.0)
+    assert answer.made.reason is FallbackReason.BACKEND_UNAVAILABLE
+    assert model.calls == 1
+
+
+@pytest.mark.parametrize("budget", [0.06, 0.3, 0.55])
+async def test_callers_with_less_than_the_whole_wait_do_not_open_the_breaker(
+    budget: float, forecaster: Make, model_of: Any, ask: MakeAsk
+) -> None:
+    made = forecaster(model_of(TimeoutError()), policy=NO_CACHE)
+    for _ in range(8):
+        answer = await made.forecast(ask(), budget)
+    assert answer.breaker is BreakerState.CLOSED
+    assert answer.degradation is DegradationState.NORMAL
+
+
+async def test_the_whole_wait_without_an_answer_opens_the_breaker(
+    forecaster: Make, model_of: Any, ask: MakeAsk
+) -> None:
+    made = forecaster(model_of(TimeoutError()), policy=NO_CACHE)
+    for _ in range(5):
+        answer = await made.forecast(ask(), 5.0)
+    assert answer.breaker is BreakerState.OPEN
+
+
+async def test_being_listed_again_does_not_close_an_open_breaker(
+    forecaster: Make, model_of: Any, ask: MakeAsk, clock: Any
+) -> None:
+    made = forecaster(model_of(RuntimeError("bug")), policy=NO_CACHE)
+    for _ in range(5):
+        await made.forecast(ask(), 5.0)
+
+    listed_again = model_of(served_by="another way")
+    made.connect({"native": listed_again, "tollama": model_of()})
+
+    assert told(await made.forecast(ask(), 5.0)) == ("ewma", "BREAKER_OPEN", "MISS")
+    clock.ahead += 120.0
+    answer = await made.forecast(ask(), 5.0)
+    assert answer.made.bands.served_by == "another way"
+
+
+async def test_a_backend_that_was_away_starts_anew(
+    forecaster: Make, model_of: Any, ask: MakeAsk
+) -> None:
+    made = forecaster(model_of(RuntimeError("bug")), policy=NO_CACHE)
+    for _ in range(5):
+        await made.forecast(ask(), 5.0)
+    made.connect(None)
+    made.connect({"native": model_of()})
+    assert told(await made.forecast(ask(), 5.0)) == GOOD
