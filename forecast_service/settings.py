@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from forecast_service.policy.settings import PolicySettings
 
 
 class InProcess(StrEnum):
-    """Where baselines run."""
+    """What the gateway's own process computes.
+
+    NEVER: nothing. WHEN_RAY_IS_AWAY: baselines, which also stand in for the models that are away.
+    ALWAYS: everything, models too; Ray is not asked.
+    """
 
     NEVER = "never"
     WHEN_RAY_IS_AWAY = "when_ray_is_away"
@@ -56,7 +60,8 @@ class ForecastSettings(BaseModel):
     )
     in_process: InProcess = Field(
         InProcess.WHEN_RAY_IS_AWAY,
-        description="Whether forecasts are computed in the gateway's process instead of Ray.",
+        description="What the gateway's process computes itself: never anything, baselines "
+        "when_ray_is_away (they stand in for models too), or always everything, without Ray.",
     )
     default_model: str = Field(
         "native", description="Model that answers when a request names none."
@@ -117,3 +122,12 @@ class ForecastSettings(BaseModel):
     load_window_seconds: float = Field(
         10.0, gt=0, description="Over how long the load of a deployment is averaged."
     )
+
+    @field_validator("ray_address")
+    @classmethod
+    def _host_and_port(cls, address: str) -> str:
+        host, _, port = address.rpartition(":")
+        whole = host and port.isascii() and port.isdigit() and 0 < int(port) < 65_536
+        if address and not whole:
+            raise ValueError(f"{address!r} is no address as host:port, such as 127.0.0.1:6379")
+        return address

@@ -33,19 +33,32 @@ async def keep_connected(
     if not settings.ray_address or settings.in_process is InProcess.ALWAYS:
         return
     prepare_environment(settings.ray_address)
-    wanted, found = len(families(settings)), 0
+    found = 0
     while True:
-        reachable = await _reachable(settings.ray_address)
-        if forecaster.connected and (not reachable or forecaster.failures >= MAX_FAILURES):
-            _LOG.warning("Ray at %s is gone; forecasting in process", settings.ray_address)
-            forecaster.connect(None)
-            await asyncio.to_thread(_detach)
-        elif not forecaster.connected and reachable:
-            found = await _join(settings, forecaster)
-            joined()
-        elif forecaster.connected and found < wanted:
-            found = await _look_again(settings, forecaster, found)
+        try:
+            found = await _look(settings, forecaster, joined, found)
+        except Exception:  # noqa: BLE001 - a background edge: the next look may do better
+            _LOG.exception("cannot see to the connection to Ray at %s", settings.ray_address)
         await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _look(
+    settings: ForecastSettings, forecaster: Forecaster, joined: Callable[[], None], found: int
+) -> int:
+    """Joins, lets go or takes up what is new; returns how many families are there."""
+    reachable = await _reachable(settings.ray_address)
+    if forecaster.connected and (not reachable or forecaster.failures >= MAX_FAILURES):
+        _LOG.warning("Ray at %s is gone; forecasting in process", settings.ray_address)
+        forecaster.connect(None)
+        await asyncio.to_thread(_detach)
+    elif not forecaster.connected and reachable:
+        try:
+            return await _join(settings, forecaster)
+        finally:
+            joined()
+    elif forecaster.connected and found < len(families(settings)):
+        return await _look_again(settings, forecaster, found)
+    return found
 
 
 async def _join(settings: ForecastSettings, forecaster: Forecaster) -> int:

@@ -80,7 +80,12 @@ class Baselines:
             OutOfTime: the budget is spent.
         """
         remote = self._chosen()
-        wait = min(budget - BASELINE_SECONDS, self._settings.ray_seconds)
+        alone = (
+            self._settings.in_process is InProcess.NEVER
+        )  # then nothing is kept for this process
+        wait = min(budget - (0.0 if alone else BASELINE_SECONDS), self._settings.ray_seconds)
+        if alone and wait <= 0:
+            raise OutOfTime("no time is left to ask for a forecast")
         if remote is not None and wait > 0:
             try:
                 bands = await attempt(remote, query, series, wait)
@@ -89,7 +94,7 @@ class Baselines:
             else:
                 self._ray.ended(failed=False)
                 return bands
-            if self._settings.in_process is InProcess.NEVER:
+            if alone:
                 raise NotReady("the forecast deployment does not answer", retry_after=AWAY_SECONDS)
         return await self._here(query, series, budget)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 BASELINE_SECONDS = 0.05
-"""Kept of every budget, for a baseline in this process."""
+"""Kept of every budget for a baseline, in this process or, where it may not compute, on Ray."""
 HASTE_SECONDS = 0.25
 """A call with less time that ends without an answer says nothing about its backend."""
 

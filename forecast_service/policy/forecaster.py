@@ -49,7 +49,8 @@ class Forecaster:
     Args:
         settings: of the forecast service.
         clock: monotonic seconds.
-        local: backends in this process by model family; the baselines are always there.
+        local: backends in this process by model family, asked where Ray never is; the baselines
+            are always there.
         corrections: where the conformal state is; none is applied by default.
 
     Attributes:
@@ -200,11 +201,8 @@ class Forecaster:
         return Answer(made, seen, cache, lane.breaker, lane.degradation)
 
     def _lane(self, family: str) -> Lane | None:
-        where = self._settings.in_process
-        if where is Where.ALWAYS:
-            return self._local.get(family)
-        remote = self._remote.get(family)
-        return remote if remote is not None or where is Where.NEVER else self._local.get(family)
+        always = self._settings.in_process is Where.ALWAYS
+        return (self._local if always else self._remote).get(family)
 
     def _lanes(
         self, backends: Mapping[str, Backend], known: Mapping[str, Lane] = MappingProxyType({})

@@ -13,6 +13,7 @@ import pytest
 from forecast_service.batch import Batch, BatchAnswer, Query
 from forecast_service.models.baselines import answer
 from forecast_service.models.catalog import CATALOG
+from forecast_service.policy import baselines
 from forecast_service.policy.baselines import AWAY_SECONDS
 from forecast_service.policy.decision import Ask
 from forecast_service.policy.forecaster import Forecaster
@@ -148,6 +149,18 @@ async def test_never_in_process_means_not_ready_when_ray_fails(manner: str) -> N
 async def test_never_in_process_means_not_ready_when_ray_is_away() -> None:
     with pytest.raises(NotReady):
         await served_by(forecaster(Clock(), None, in_process="never"))
+
+
+async def test_never_in_process_means_out_of_time_when_none_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing is kept for this process, however long its share."""
+    monkeypatch.setattr(baselines, "BASELINE_SECONDS", 1.0)
+    ray = Ray()
+    made = forecaster(Clock(), ray, in_process="never")
+    assert await served_by(made, budget=1.0) == "ray:test"
+    with pytest.raises(OutOfTime):
+        await served_by(made, budget=0.0)
 
 
 async def test_always_in_process_never_asks_ray() -> None:

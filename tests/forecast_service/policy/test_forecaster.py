@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from forecast_service.batch import Query
+from forecast_service.in_process import local_backends
 from forecast_service.models.catalog import CATALOG
 from forecast_service.models.errors import ModelAway
+from forecast_service.policy import baselines, deadline
 from forecast_service.policy.breaker import BreakerState
 from forecast_service.policy.decision import Answer, Ask, CacheState, FallbackReason
 from forecast_service.policy.degradation import DegradationState
@@ -180,6 +182,21 @@ async def test_never_in_process_means_that_no_stand_in_is_computed_here(
         await forecaster(None, in_process="never").forecast(ask(), 5.0)
 
 
+@pytest.mark.parametrize("manner", ["hangs", TimeoutError()])
+async def test_never_in_process_holds_when_the_model_used_up_the_time(
+    manner: Any, clock: Any, model_of: Any, ask: MakeAsk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reserve is made longer: a busy machine is not what is tested."""
+    for module in (deadline, baselines):
+        monkeypatch.setattr(module, "BASELINE_SECONDS", 1.0)
+    made = Forecaster(ForecastSettings(in_process="never"), clock)
+    baseline = model_of(served_by="ray:b")
+    made.connect({"native": model_of(manner), "baseline": baseline})
+    answer = await made.forecast(ask(), 1.1)
+    assert told(answer) == ("ewma", "DEADLINE", "MISS")
+    assert answer.made.bands.served_by == "ray:b"
+
+
 async def test_never_in_process_lets_the_baselines_on_ray_stand_in(
     clock: Any, model_of: Any, ask: MakeAsk
 ) -> None:
@@ -190,7 +207,13 @@ async def test_never_in_process_lets_the_baselines_on_ray_stand_in(
     assert answer.made.bands.served_by == "ray:b"
 
 
-async def test_a_model_of_this_process_answers_always_or_while_ray_is_away(
+@pytest.mark.parametrize("in_process", ["never", "when_ray_is_away"])
+def test_no_model_is_loaded_into_this_process_beside_ray(in_process: Any) -> None:
+    assert local_backends(ForecastSettings(in_process=in_process)) == {}
+    assert set(local_backends(ForecastSettings(in_process="always"))) == {"native"}
+
+
+async def test_a_model_of_this_process_answers_only_where_ray_is_never_asked(
     forecaster: Make, model_of: Any, ask: MakeAsk
 ) -> None:
     remote, local = model_of(served_by="ray:n"), model_of(served_by="here")
@@ -200,7 +223,10 @@ async def test_a_model_of_this_process_answers_always_or_while_ray_is_away(
 
     assert await served_by(forecaster(remote, local=local, in_process="always")) == "here"
     assert await served_by(forecaster(remote, local=local)) == "ray:n"
-    assert await served_by(forecaster(None, local=local)) == "here"
+    answer = await forecaster(None, local=local).forecast(ask(), 5.0)
+    assert told(answer) == ("ewma", "BACKEND_UNAVAILABLE", "MISS")
+    assert answer.made.bands.served_by == "in-process"
+    assert local.calls == 1
 
 
 async def test_only_failures_of_ray_count_towards_joining_it_again(
