@@ -45,6 +45,7 @@ from forecast_service.transform import LOGIT, FloatArray, Transform, expit
 
 CHUNK = 64
 """Series per run: the activations of more no longer fit into the caches."""
+_SAME = 1e-9
 _CLIPPED = Transform(LOGIT.space, 0.0005)
 SMALL = 8
 """Series of a batch that is not worth dividing among threads."""
@@ -117,10 +118,11 @@ class Native:
         self.shape = _shape(path.name, self._session.get_modelmeta().custom_metadata_map)
         self._clock = clock
         self._threads = threads
+        self._weights: dict[int, FloatArray] = {}
         self._workers = ThreadPoolExecutor(threads, thread_name_prefix="native")
 
     def forecast(self, batch: Batch, budget: float) -> RawBands:
-        """Quantiles at the model's own levels.
+        """Quantiles at the levels asked for, where the model has all of them, else at all its own.
 
         Raises:
             TimeoutError: ``budget`` seconds are over before the last series had its turn.
@@ -128,26 +130,40 @@ class Native:
         """
         until = self._clock() + budget
         steps = min(batch.query.horizon_steps, self.shape.horizon)
-        between = weights_between(self.shape.knots, steps)
+        between = self._between(steps)
+        columns = self._columns(batch.query.levels)
+        levels = self.shape.levels[columns]
         inputs = self._prepared(batch)
         rows = batch.values.shape[0]
-        logits = np.empty((rows, steps, self.shape.levels.size))
+        logits = np.empty((rows, steps, levels.size))
         size = min(CHUNK, math.ceil(rows / self._threads)) if rows > SMALL else CHUNK
 
         def run(start: int) -> None:
             if self._clock() >= until:
                 raise TimeoutError(f"{batch.query.model}: {start} of {rows} series in time")
             chunk = slice(start, min(start + size, rows))
-            logits[chunk] = between @ self._run(inputs, chunk)
+            logits[chunk] = between @ self._run(inputs, chunk)[:, :, columns]
 
         starts = range(0, rows, size)
         for _ in map(run, starts) if len(starts) == 1 else self._workers.map(run, starts):
             pass
         if batch.query.freq_seconds not in self.shape.recorded_cadences:
-            self._anchor(logits, batch)
-        return RawBands(expit(logits), self.shape.levels)
+            self._anchor(logits, levels, batch)
+        return RawBands(expit(logits), levels)
 
-    def _anchor(self, logits: FloatArray, batch: Batch) -> None:
+    def _between(self, steps: int) -> FloatArray:
+        found = self._weights.get(steps)
+        if found is None:
+            found = self._weights[steps] = weights_between(self.shape.knots, steps)
+        return found
+
+    def _columns(self, levels: tuple[float, ...]) -> NDArray[np.intp]:
+        """Places of ``levels`` among the model's own; all places where one is not among them."""
+        own = self.shape.levels
+        places = np.minimum(np.searchsorted(own, np.asarray(levels) - _SAME), own.size - 1)
+        return places if (np.abs(own[places] - levels) < _SAME).all() else np.arange(own.size)
+
+    def _anchor(self, logits: FloatArray, levels: FloatArray, batch: Batch) -> None:
         """Draws log-odds [B, H, K] towards those of the random walk, in place."""
         share = self.shape.anchor_share
         if share:
@@ -155,7 +171,7 @@ class Native:
                 "random_walk",
                 batch.values[:, -self.shape.context :],
                 horizon_steps=logits.shape[1],
-                levels=self.shape.levels,
+                levels=levels,
                 transform=_CLIPPED,
             )
             logits *= 1.0 - share
@@ -210,9 +226,12 @@ def aligned(values: FloatArray, context: int) -> tuple[NDArray[np.float32], NDAr
     latest = np.where(latest < 0, known.argmax(axis=1)[:, None], latest)
     full = np.take_along_axis(kept, latest, axis=1)
     missing = context - kept.shape[1]
-    out = np.pad(full, ((0, 0), (missing, 0)), mode="edge")
-    mask = np.pad(known, ((0, 0), (missing, 0)))
-    return out.astype(np.float32), mask.astype(np.float32)
+    out = np.empty((values.shape[0], context), dtype=np.float32)
+    out[:, missing:] = full
+    out[:, :missing] = full[:, :1]
+    mask = np.zeros_like(out)
+    mask[:, missing:] = known
+    return out, mask
 
 
 def _shape(name: str, metadata: Mapping[str, str]) -> Shape:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,15 @@ def test_the_file_says_its_shape(native: Native) -> None:
 @pytest.mark.parametrize("steps", [1, 24, 25, 288])
 def test_gives_the_steps_that_are_asked_for(native: Native, steps: int) -> None:
     raw = native.forecast(batch([[0.4, 0.6]], steps=steps), 1.0)
-    assert raw.quantiles.shape == (1, steps, 7)
-    assert raw.quantiles[0, :, 3] == pytest.approx(0.6, abs=1e-6)
+    assert raw.quantiles.shape == (1, steps, 3)
+    assert raw.quantiles[0, :, 1] == pytest.approx(0.6, abs=1e-6)
+
+
+def test_all_its_levels_are_given_where_one_asked_for_is_not_its_own(native: Native) -> None:
+    asked = batch([[0.4, 0.6]])
+    other = Batch(replace(asked.query, levels=(0.1, 0.2)), asked.values)
+    assert native.forecast(other, 1.0).levels.tolist() == native.shape.levels.tolist()
+    assert native.forecast(asked, 1.0).levels.tolist() == list(LEVELS)
 
 
 def test_a_longer_horizon_is_extended_and_says_so(native: Native) -> None:
@@ -76,7 +84,7 @@ def test_the_event_s_distance_reaches_the_model(native: Native) -> None:
 def test_many_series_are_cut_into_chunks_and_stay_in_order(native: Native) -> None:
     prices = np.linspace(0.1, 0.9, 3 * CHUNK + 1)
     given = native.forecast(batch(np.repeat(prices[:, None], 3, axis=1)), 1.0)
-    assert given.quantiles[:, 5, 3] == pytest.approx(prices, abs=1e-6)
+    assert given.quantiles[:, 5, 1] == pytest.approx(prices, abs=1e-6)
 
 
 def test_stops_when_the_budget_is_spent(model_file: Path) -> None:
@@ -90,7 +98,7 @@ def test_threads_may_ask_at_once(native: Native) -> None:
     prices = np.linspace(0.1, 0.9, 16)
     with ThreadPoolExecutor(4) as threads:
         given = list(threads.map(lambda p: native.forecast(batch([[p, p]]), 5.0), prices))
-    assert [raw.quantiles[0, 0, 3] for raw in given] == pytest.approx(prices, abs=1e-6)
+    assert [raw.quantiles[0, 0, 1] for raw in given] == pytest.approx(prices, abs=1e-6)
 
 
 def test_an_answer_passes_the_checks_of_the_pool(native: Native) -> None:
@@ -123,7 +131,7 @@ def test_senseless_metadata_are_refused(
 def test_between_knots_a_random_walk_stays_one(native: Native) -> None:
     raw = native.forecast(batch([[0.5, 0.5]], steps=288), 1.0)
     expected = 0.1 * np.sqrt(np.arange(1, 289)) * 1.2815516
-    assert logit(raw.quantiles[0, :, 5]) == pytest.approx(expected, abs=1e-5)
+    assert logit(raw.quantiles[0, :, 2]) == pytest.approx(expected, abs=1e-5)
 
 
 def test_holes_are_filled_with_what_came_before_and_masked() -> None:
@@ -136,7 +144,7 @@ def test_holes_are_filled_with_what_came_before_and_masked() -> None:
 def test_the_tiny_model_is_a_random_walk(native: Native) -> None:
     raw = native.forecast(batch([[0.5, 0.5]], steps=100), 1.0)
     upper = expit(np.array(0.1 * np.sqrt(100) * 1.2815516))
-    assert raw.quantiles[0, -1, 5] == pytest.approx(float(upper), abs=1e-5)
+    assert raw.quantiles[0, -1, 2] == pytest.approx(float(upper), abs=1e-5)
 
 
 def test_at_a_cadence_never_recorded_it_is_held_to_the_random_walk(
@@ -155,6 +163,6 @@ def test_at_a_cadence_never_recorded_it_is_held_to_the_random_walk(
         )
         for seconds in (300, 3600)
     )
-    levels = model.shape.levels
+    levels = np.array(LEVELS)
     walk = forecast("random_walk", values, horizon_steps=12, levels=levels, transform=LOGIT)
     assert mixed == pytest.approx(0.75 * own + 0.25 * logit(walk.quantiles), abs=1e-4)
