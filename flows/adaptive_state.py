@@ -62,6 +62,14 @@ class Shares:
                     self._changed[key] = after
         return tails
 
+    def tails(self, of: Settled) -> dict[int, dict[str, float]]:
+        """By step and segment the factor of the tails as it is stored; nothing is counted."""
+        found: dict[int, dict[str, float]] = {}
+        for (key, segment, step), state in self._stored().items():
+            if key == of.key:
+                found.setdefault(step, {})[segment] = state.tail
+        return found
+
     def _missed(self, key: ModelKey, outcomes: Outcomes, step: int) -> np.ndarray[Any, Any]:
         three = replace(outcomes, quantiles=outcomes.quantiles[:, _THREE])
         after = corrected_rows(self._state, key, three, (0.1, 0.5, 0.9), step)
@@ -79,7 +87,8 @@ class Shares:
             return 0
         rows = [_row(key, state) for key, state in self._changed.items()]
         frame = pl.DataFrame(rows).with_columns(
-            pl.col("last_settled_at", "last_origin").cast(pl.Datetime("us", "UTC"))
+            pl.col("last_settled_at", "last_origin").cast(pl.Datetime("us", "UTC")),
+            state_version=pl.lit(self._state.version or None, pl.String),
         )
         done = self._run.lake.upsert("conformal_adaptive", frame)
         return done.rows_new + done.rows_changed

@@ -58,8 +58,9 @@ def window_start(run: Run) -> datetime:
 
 
 def bands(run: Run, forecast: ForecastSettings) -> StageCount:
-    """Makes the forecasts of the window that nobody asked for, as they would have been made."""
+    """Makes the forecasts of the window, as they would have been made; those long before it go."""
     settings = run.settings.conformal
+    run.lake.remove_days("forecast_band", before=f"{window_start(run) - LOOKBACK:%Y-%m-%d}")
     prices = _prices(run, window_start(run) - LOOKBACK)
     if prices.is_empty():
         raise NoDataError(f"no price before {run.interval_end:%Y-%m-%d %H:%M} UTC in the lake")
@@ -136,7 +137,7 @@ def corrections(run: Run) -> StageCount:
     shares = Shares(run, load_state(run.lake))
     found: list[tuple[ModelKey, Correction]] = []
     without: list[str] = []
-    samples = 0
+    samples = failures = 0
     for of in settled:
         tails = shares.updated(of) if run.settings.conformal.adaptive else {}
         rows = _fitted(run, of, tails)
@@ -144,15 +145,18 @@ def corrections(run: Run) -> StageCount:
         found.extend((of.key, row) for row in rows)
         if not rows:
             without.append(f"{of.key.model} at {of.key.freq_seconds} s")
+            failures += of.events_made_afterwards >= run.settings.conformal.min_events
     if not found:
         raise NoDataError(
             f"{samples} settled bands are too few: a correction needs "
             f"{run.settings.conformal.min_samples} independent windows of "
             f"{run.settings.conformal.min_events} events"
         )
-    written = _keep(run, _state_rows(run, found)) + shares.keep()
+    # First the shares: a run that ends between the two counts no outcome again, and goes on.
+    written = shares.keep()
+    written += _keep(run, _state_rows(run, found))
     note = f"too few settled bands, not corrected: {', '.join(without)}" if without else ""
-    return StageCount(samples, len(found), written, failures=len(without), note=note)
+    return StageCount(samples, len(found), written, failures=failures, note=note)
 
 
 def _fitted(run: Run, of: Settled, tails: Mapping[int, Mapping[str, float]]) -> list[Correction]:
@@ -217,8 +221,10 @@ def coverage(run: Run) -> StageCount:
     split_at = window_start(run) + (1.0 - TEST_SHARE) * (run.interval_end - window_start(run))
     rows, short = [], []
     settled = _settled(run)
+    shares = Shares(run, state)
     for of in settled:
-        for one in _measured(run, of, int(split_at.timestamp())):
+        tails = shares.tails(of) if run.settings.conformal.adaptive else {}
+        for one in _measured(run, of, int(split_at.timestamp()), tails):
             rows.append(_coverage_row(state.version, of.key, one, split_at, run.interval_end))
             if one.after.high < NOMINAL - SHORTFALL:
                 short.append(f"{of.key.model} {one.segment} {one.third} ({one.after.value:.3f})")
@@ -245,11 +251,13 @@ def _newer_state(run: Run) -> str:
     return f"the state of {newest:%Y-%m-%d %H:%M} UTC is newer"
 
 
-def _measured(run: Run, of: Settled, split_at: int) -> list[Coverage]:
+def _measured(
+    run: Run, of: Settled, split_at: int, tails: Mapping[int, Mapping[str, float]]
+) -> list[Coverage]:
     measured = [
         measured_step(
             of.by_step[step], FIT_LEVELS, step=step, freq_seconds=of.key.freq_seconds,
-            split_at=split_at, rules=_rules(run), band=BAND,
+            split_at=split_at, rules=_rules(run), band=BAND, tails=tails.get(step),
         )
         for step in knots_within(run.settings.conformal.max_steps)
         if step in of.by_step

@@ -37,6 +37,15 @@ class Settled:
     by_step: dict[int, Outcomes]
     markets: list[str]
 
+    @property
+    def events_made_afterwards(self) -> int:
+        """Events of the bands that nobody asked for."""
+        found = [
+            of.event if of.preferred is None else of.event[of.preferred]
+            for of in self.by_step.values()
+        ]
+        return int(np.unique(np.concatenate(found)).size) if found else 0
+
 
 def settled_rows(
     bands: pl.DataFrame,

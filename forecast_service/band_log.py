@@ -60,7 +60,7 @@ class IssuedBand(NamedTuple):
 
 
 class BandLog:
-    """Takes forecasts in at once, and writes them when it is told to.
+    """Takes forecasts in at once, and writes those of known markets when it is told to.
 
     Args:
         lake: where ``forecast_band`` lies.
@@ -122,7 +122,7 @@ class BandLog:
         taken = [self._queue.popleft() for _ in range(len(self._queue))]
         done = False
         try:
-            rows = rows_of(taken, self._now())
+            rows = self._of_known_markets(rows_of(taken, self._now()))
             if not rows.is_empty():
                 self._lake.upsert(TABLE, rows)
             done = True
@@ -130,6 +130,15 @@ class BandLog:
             if not done:
                 self._put_back(taken)
         return rows.height
+
+    def _of_known_markets(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The rows of markets that the lake knows: callers may name any, and no price of others
+        will ever come."""
+        if rows.is_empty():
+            return rows
+        named = pl.col("market_id").is_in(rows["market_id"].unique().to_list())
+        known = self._lake.read("market_registry", named, columns=("market_id",))
+        return rows.join(known, on="market_id", how="semi")
 
     def _put_back(self, taken: list[IssuedBand]) -> None:
         room = max(self._settings.queue - len(self._queue), 0)

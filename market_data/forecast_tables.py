@@ -84,5 +84,6 @@ CONFORMAL_ADAPTIVE = describe(
         "last_settled_at": TIME,  # the last outcome that was counted, by the order of its settling
         "last_market_id": TEXT,
         "last_origin": TIME,
+        "state_version": TEXT,  # of the corrections whose misses were counted last; null for none
     },
 )

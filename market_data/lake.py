@@ -175,6 +175,27 @@ class Lake:
             self._overwrite(spec, rows, delta, predicate=f"{column} = '{quoted}'")
         return UpsertResult(*counts, self.version(table))
 
+    def remove_days(self, table: str, *, before: str) -> int:
+        """Remove the rows whose ``dt`` lies before a day; no commit when there is none.
+
+        Returns:
+            How many rows were removed.
+
+        Raises:
+            LakeError: other writers kept winning the commit.
+        """
+        for _ in range(_MERGE_ATTEMPTS):
+            old = self.scan(table).filter(pl.col("dt") < before).select(pl.len()).collect().item()
+            delta = self._open(table)
+            if not old or delta is None:
+                return 0
+            try:
+                delta.delete("dt < '" + before.replace("'", "''") + "'")
+            except CommitFailedError:
+                continue
+            return int(old)
+        raise LakeError(f"{table}: {_MERGE_ATTEMPTS} commits lost against other writers")
+
     def _open(self, table: str) -> DeltaTable | None:
         try:
             return DeltaTable(self.url(table), storage_options=self._options)

@@ -321,6 +321,64 @@ def test_an_adaptive_share_is_counted_once_however_often_the_flow_runs(tmp_path:
     assert again.equals(first)
 
 
+def test_the_coverage_told_is_that_of_the_shares_in_force(tmp_path: Path) -> None:
+    lake = filled(tmp_path / "lake", markets=40, days=3)
+    told = {"days": 3, "max_steps": 2, "models": ("last_value",)}
+    performed(lake, **told)
+    usual = lake.read("conformal_coverage").sort("segment", "horizon_third")
+    performed(lake, UNTIL + STEP, adaptive=True, gamma=0.2, **told)
+    of = pl.col("as_of") == UNTIL + STEP
+    found = lake.read("conformal_coverage", of).sort("segment", "horizon_third")
+    assert (found["width_after"] - usual["width_after"]).abs().max() > 0.001  # type: ignore[operator]
+    shares = lake.read("conformal_adaptive")
+    assert set(shares["state_version"]) == set(usual["version"])
+
+
+def test_a_run_that_ends_before_its_state_is_written_counts_no_outcome_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = filled(tmp_path / "lake", markets=25, days=2)
+    told = {"adaptive": True, "gamma": 0.05, "days": 2, "max_steps": 2}
+
+    def away(*_: Any) -> int:
+        raise OSError("away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(conformal_stages, "_keep", away)
+        with pytest.raises(OSError, match="away"):
+            performed(lake, **told)
+    first = lake.read("conformal_adaptive").sort("model", "segment", "horizon_step")
+    assert first.height > 0
+    performed(lake, **told)
+    assert lake.read("conformal_adaptive").sort("model", "segment", "horizon_step").equals(first)
+
+
+def test_a_cadence_of_few_events_is_told_and_no_failure(tmp_path: Path) -> None:
+    lake = filled(tmp_path / "lake", markets=25, days=2)
+    hours = [UNTIL - timedelta(hours=i) for i in range(48)]
+    lake.upsert("market_registry", registry_of(["odd"]))
+    lake.upsert("market_snapshot", snapshots_of("odd", hours, [0.4 + i / 200 for i in range(48)]))
+    run = performed(lake, days=2, max_steps=2, models=("ewma",), every_steps=5)
+    assert run.stages["corrections"].note == "too few settled bands, not corrected: ewma at 3600 s"
+    assert run.stages["corrections"].failures == 0
+
+
+def test_bands_long_before_the_window_go(tmp_path: Path) -> None:
+    lake = filled(tmp_path / "lake", markets=25, days=2)
+    ages = (30, 40)
+    old = [
+        IssuedBand(
+            int((UNTIL - timedelta(days=age)).timestamp() * 1e6), "m:001", "ewma", "1", 300,
+            (0.1, 0.5, 0.9), np.array([1]), np.tile([0.4, 0.5, 0.6], (1, 1)), 0.5,
+        )
+        for age in ages
+    ]  # fmt: skip
+    lake.upsert("forecast_band", band_rows(old, source="request"))
+    performed(lake, days=2, max_steps=2, models=("ewma",))
+    kept = lake.read("forecast_band", pl.col("source") == "request")
+    assert kept["ts"].to_list() == [UNTIL - timedelta(days=30)]
+
+
 def test_a_model_that_nobody_knows_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match="there is no model oracle"):
         conformal_stages.chosen_models(ConformalSettings(models=("oracle",)), ForecastSettings())

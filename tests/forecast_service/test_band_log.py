@@ -20,7 +20,7 @@ from forecast_service.policy.settings import PolicySettings
 from forecast_service.settings import BandLogSettings
 from forecast_service.wire import Question, decode
 from market_data.errors import LakeError
-from market_data.lake import Lake
+from market_data.lake import Lake, empty
 from marketcal.v1 import forecast_pb2 as pb
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -50,7 +50,11 @@ def issued(
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
-    return Lake(tmp_path / "lake")
+    made = Lake(tmp_path / "lake")
+    known = pl.DataFrame({"market_id": ["m", "other", *(f"m{i}" for i in range(5))]})
+    blank = empty("market_registry").drop("schema_version")
+    made.upsert("market_registry", pl.concat([blank, known], how="diagonal_relaxed"))
+    return made
 
 
 def log_of(lake: Any, **fields: Any) -> BandLog:
@@ -126,6 +130,16 @@ def test_a_band_that_was_asked_for_stands_beside_one_made_afterwards(lake: Lake)
     ]  # fmt: skip
 
 
+def test_bands_of_markets_that_the_lake_does_not_know_are_not_kept(lake: Lake) -> None:
+    log = log_of(lake)
+    for market in ("made up", "m", "another"):
+        log.note(*issued(market=market))
+    assert log.write() == 4
+    assert set(lake.read("forecast_band")["market_id"]) == {"m"}
+    log.note(*issued(market="made up"))
+    assert (log.write(), len(log)) == (0, 0)
+
+
 def test_settings_decide_about_baselines_and_about_everything(lake: Lake) -> None:
     log = log_of(lake, baselines=True)
     log.note(*issued(card=CATALOG["ewma"]))
@@ -151,6 +165,9 @@ class Away:
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
         self.there = False
+
+    def read(self, *asked: Any, **told: Any) -> Any:
+        return self.lake.read(*asked, **told)
 
     def upsert(self, table: str, frame: Any) -> Any:
         if not self.there:

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from market_data.lake import Lake
+from market_data.lake import Lake, empty
 from marketcal.v1 import forecast_pb2 as pb
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -37,6 +37,12 @@ def state(version: str, corrections: dict[str, float], age_hours: float = 0.0) -
             for level in (0.1, 0.9)
         ]
     )  # fmt: skip
+
+
+def registered(market: str) -> pl.DataFrame:
+    """The row of a market in the registry that says no more than it must."""
+    blank = empty("market_registry").drop("schema_version")
+    return pl.concat([blank, pl.DataFrame({"market_id": [market]})], how="diagonal_relaxed")
 
 
 @pytest.fixture
@@ -138,6 +144,7 @@ def test_issued_bands_are_kept_raw_with_the_version_that_corrected_them(
     until(lambda: ask().meta.conformal_version == "v1")
     at = Timestamp()
     at.FromDatetime(NOW)
+    lake.upsert("market_registry", registered("m:kept"))
     answer = ask(as_of_time=at, market_id="m:kept")
     assert answer.as_of_time == at
     until(lambda: not lake.read("forecast_band").is_empty())
@@ -156,6 +163,7 @@ def test_what_waits_when_the_gateway_drains_is_written(
 ) -> None:
     at = Timestamp()
     at.FromDatetime(NOW)
+    Lake(tmp_path / "lake").upsert("market_registry", registered("polymarket:1"))
     with ExitStack() as life:
         running = serve_gateway(
             life,
