@@ -8,6 +8,7 @@ Where a segment has no correction for a step and level, the next coarser one of 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -20,8 +21,11 @@ from forecast_service.conformal.scores import QUIET_WIDTH, Geometry, Levels, geo
 from forecast_service.conformal.segments import chain
 from forecast_service.transform import FloatArray
 
-MAX_REMEMBERED = 1_000_000
-"""Numbers in remembered factors, 8 MB: callers choose levels and horizons."""
+MAX_ENTRIES, MAX_BYTES = 4_096, 32 * 2**20
+"""Of remembered factors: callers choose levels, horizons and categories."""
+_OVERHEAD = 2_000
+"""Bytes of factors beside their numbers: keys, objects and the geometry of their levels."""
+_LEVEL_BYTES = 80
 _NEAR = 2e-4
 
 
@@ -64,6 +68,12 @@ class Factors:
         return moved(quantiles, self.shape, chosen, limits)
 
 
+def _weight(factors: Factors) -> int:
+    """About the bytes that remembered factors take."""
+    numbers = factors.wide.nbytes + factors.quiet.nbytes + factors.opening.nbytes
+    return numbers + _LEVEL_BYTES * factors.shape.levels.size + _OVERHEAD
+
+
 _Table = dict[tuple[str, bool], dict[tuple[int, float], float]]
 
 
@@ -78,8 +88,8 @@ class ConformalState:
     def __init__(self, version: str, corrections: Mapping[ModelKey, Iterable[Correction]]) -> None:
         self.version = version
         self._tables = {key: _table(rows) for key, rows in corrections.items()}
-        self._known: dict[tuple[ModelKey, str, int, Levels], Factors] = {}
-        self._numbers = 0
+        self._known: OrderedDict[tuple[ModelKey, str, int, Levels], Factors] = OrderedDict()
+        self._bytes = 0
 
     def factors(
         self, key: ModelKey, segment: str, horizon_steps: int, levels: Levels
@@ -88,16 +98,15 @@ class ConformalState:
         asked = (key, segment, horizon_steps, levels)
         known = self._known.get(asked)
         if known is not None:
+            self._known.move_to_end(asked)
             return known
         made = self.at_steps(key, segment, np.arange(1.0, horizon_steps + 1.0), levels)
         if made is None:
             return None
-        size = 2 * made.wide.size
-        if self._numbers + size > MAX_REMEMBERED:
-            self._known.clear()
-            self._numbers = 0
         self._known[asked] = made
-        self._numbers += size
+        self._bytes += _weight(made)
+        while self._bytes > MAX_BYTES or len(self._known) > MAX_ENTRIES:
+            self._bytes -= _weight(self._known.popitem(last=False)[1])
         return made
 
     def at_steps(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,13 @@ from forecast_service.conformal.adaptive import LEAST, MOST, Settled, fresh
 from forecast_service.conformal.fit import Correction
 from forecast_service.conformal.scores import SLACK, geometry
 from forecast_service.conformal.segments import ALL, chain
-from forecast_service.conformal.state import UNCORRECTED, ConformalState, ModelKey
+from forecast_service.conformal.state import (
+    MAX_BYTES,
+    MAX_ENTRIES,
+    UNCORRECTED,
+    ConformalState,
+    ModelKey,
+)
 
 KEY = ModelKey("ewma", "1", 300)
 LEVELS = (0.1, 0.5, 0.9)
@@ -157,8 +164,26 @@ def test_remembered_factors_do_not_grow_without_bound() -> None:
     levels = tuple(np.linspace(0.01, 0.99, 99))
     for horizon in range(1_900, 2_016):
         assert state.factors(KEY, SEGMENT, horizon, levels) is not None
-    assert state._numbers <= 1_000_000
+    assert state._bytes <= MAX_BYTES
     assert state.factors(KEY, SEGMENT, 12, LEVELS) is state.factors(KEY, SEGMENT, 12, LEVELS)
+
+
+def test_small_factors_weigh_what_they_take_and_those_in_use_stay() -> None:
+    state = state_of((1, 0.1, 0.5))
+    used = state.factors(KEY, SEGMENT, 1, LEVELS)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for i in range(2 * MAX_ENTRIES):
+            state.factors(KEY, f"category={i:064}|liquidity=LOW|tte=LE_6H", 1, LEVELS)
+            if i % 1_000 == 0:
+                assert state.factors(KEY, SEGMENT, 1, LEVELS) is used
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert len(state._known) == MAX_ENTRIES
+    assert state._bytes == sum(2_000 + 80 * 3 + 3 * 3 * 8 for _ in state._known)
+    assert grown < 2 * state._bytes
 
 
 # The share of misses that is aimed at
