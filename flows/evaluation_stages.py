@@ -192,7 +192,11 @@ class Assessment:
 
     def _corrected(self, split: Split, raw: FloatArray) -> FloatArray:
         windows = self.results.all_windows
-        state = correction.fitted(raw[split.calibration], windows.where(split.calibration))
+        state = correction.fitted(
+            raw[split.calibration],
+            windows.where(split.calibration),
+            pool=split.pool[split.calibration],
+        )
         return correction.corrected(state, raw, windows)
 
     def _differences(self, run: Run, candidate: str) -> list[Difference]:

@@ -6,9 +6,10 @@ import numpy as np
 
 from forecast_service.conformal.coverage import corrected_rows
 from forecast_service.conformal.fit import Correction, Outcomes, Rules, fit_step, knots_within
+from forecast_service.conformal.segments import ALL
 from forecast_service.conformal.state import ConformalState, ModelKey
 from forecast_service.evaluation.bands import LEVELS
-from forecast_service.evaluation.windows import Windows
+from forecast_service.evaluation.windows import BoolArray, Windows
 from forecast_service.postprocess import WidthLimits
 from forecast_service.transform import FloatArray
 
@@ -17,26 +18,50 @@ _LEVELS = tuple(LEVELS.tolist())
 _ANY_WIDTH = WidthLimits(0.0, 1.0)
 
 
-def fitted(quantiles: FloatArray, windows: Windows, *, rules: Rules = RULES) -> ConformalState:
+def fitted(
+    quantiles: FloatArray,
+    windows: Windows,
+    *,
+    pool: BoolArray | None = None,
+    rules: Rules = RULES,
+) -> ConformalState:
     """The corrections of one model by cadence, step and family.
 
     Args:
         quantiles: [N, H, Q] raw bands at `LEVELS` of the windows to fit on.
         windows: these.
+        pool: [N] bool, windows that count for families other than their own; None for all.
         rules: when there is enough to fit.
     """
     found: dict[ModelKey, list[Correction]] = {}
     for seconds in np.unique(windows.step).tolist():
         rows = windows.step == seconds
-        of, part = quantiles[rows], windows.where(rows)
+        pooled = rows if pool is None else rows & pool
+        own = _fitted(quantiles[rows], windows.where(rows), seconds, rules)
+        shared = _fitted(quantiles[pooled], windows.where(pooled), seconds, rules)
         found[_key(seconds)] = [
-            correction
-            for step in knots_within(quantiles.shape[1])
-            for correction in fit_step(
-                _outcomes(of, part, step), _LEVELS, step=step, freq_seconds=seconds, rules=rules
-            )
+            *(row for row in own if row.segment != ALL),
+            *(row for row in shared if row.segment == ALL),
         ]
     return ConformalState("evaluation", found)
+
+
+def _fitted(
+    quantiles: FloatArray, windows: Windows, seconds: int, rules: Rules
+) -> list[Correction]:
+    if not len(windows):
+        return []
+    return [
+        row
+        for step in knots_within(quantiles.shape[1])
+        for row in fit_step(
+            _outcomes(quantiles, windows, step),
+            _LEVELS,
+            step=step,
+            freq_seconds=seconds,
+            rules=rules,
+        )
+    ]
 
 
 def corrected(state: ConformalState, quantiles: FloatArray, windows: Windows) -> FloatArray:

@@ -22,25 +22,33 @@ class Split:
         name: "time" or "events".
         calibration: [N] bool, windows on which corrections are fitted.
         test: [N] bool, windows that are scored.
+        pool: [N] bool, those to fit on that may speak for families other than their own.
     """
 
     name: str
     calibration: BoolArray
     test: BoolArray
+    pool: BoolArray
 
 
 def by_time(windows: Windows, cuts: Mapping[str, float]) -> Split:
-    """Settled before the family's cut to fit, begun a horizon or more after it to measure."""
+    """Settled before the family's cut to fit, begun a horizon or more after it to measure.
+
+    Families have cuts of their own; one speaks for another only by what was settled before any
+    window that is measured began.
+    """
     cut = np.array([cuts[family] for family in windows.family.tolist()])
     embargo = windows.settled - windows.origin
-    return Split("time", windows.settled <= cut, windows.origin >= cut + embargo)
+    calibration, test = windows.settled <= cut, windows.origin >= cut + embargo
+    earliest = windows.origin[test].min() if test.any() else np.inf
+    return Split("time", calibration, test, calibration & (windows.settled <= earliest))
 
 
 def by_events(windows: Windows, share: float = HELD_OUT_SHARE) -> Split:
     """Held-out events to measure, all others to fit, whenever they were."""
     held = {event: held_out(event, share) for event in np.unique(windows.event).tolist()}
     test = np.array([held[event] for event in windows.event.tolist()], dtype=bool)
-    return Split("events", ~test, test)
+    return Split("events", ~test, test, ~test)
 
 
 def held_out(event: str, share: float = HELD_OUT_SHARE) -> bool:

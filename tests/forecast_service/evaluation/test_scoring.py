@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import special
@@ -59,6 +61,23 @@ def test_wrong_bands_have_a_greater_loss_than_true_ones() -> None:
     good, bad = figures(windows, true), figures(windows, wide)
     for metric in ("pinball", "winkler_80", "winkler_95", "wis", "crps"):
         assert good["all", "all", metric] < bad["all", "all", metric]
+
+
+def test_what_is_not_in_the_pool_speaks_for_its_own_family_alone() -> None:
+    windows, quantiles = walks(400, spread=0.5, rng=np.random.default_rng(5))
+    pool = np.arange(400) < 250
+    state, whole, own = (
+        correction.fitted(quantiles[kept], windows.where(kept), pool=of)
+        for kept, of in (
+            (np.ones(400, dtype=bool), pool), (np.ones(400, dtype=bool), None), (pool, None),
+        )
+    )  # fmt: skip
+    stranger = dataclasses.replace(windows, family=np.full(400, "another"))
+    found, all_of, alone = (
+        correction.corrected(each, quantiles, stranger) for each in (state, whole, own)
+    )
+    np.testing.assert_array_equal(found, alone)
+    assert (found != all_of).any()
 
 
 def test_a_correction_fitted_on_one_part_covers_on_the_other() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,6 +47,18 @@ def test_the_part_to_fit_is_settled_a_horizon_before_the_part_to_measure_begins(
     fitted, measured = windows.where(split.calibration), windows.where(split.test)
     assert fitted.settled.max() + 3 * 300 <= measured.origin.min() + 300
     assert not (split.calibration & split.test).any()
+
+
+def test_a_family_speaks_for_others_by_what_was_settled_before_any_measured_window() -> None:
+    late = [dataclasses.replace(path(f"b{i}", 120, start=50_000), family="b") for i in range(4)]
+    paths = [path(f"a{i}", 120) for i in range(4)] + late
+    windows = windows_of(paths, CUT)
+    split = splits.by_time(windows, time_cuts(paths, 0.6))
+    pool = windows.where(split.pool)
+    assert pool.settled.max() <= windows.origin[split.test].min()
+    assert set(windows.family[split.calibration]) == {"sports", "b"}
+    assert set(pool.family) == {"sports"}
+    assert not (split.pool & ~split.calibration).any()
 
 
 def test_no_event_is_on_both_sides() -> None:
