@@ -12,7 +12,7 @@ from forecast_service.bands import QuantileSource
 from forecast_service.baselines.context import BaselineFlag
 from forecast_service.batch import Query
 from forecast_service.models.catalog import MAX_HORIZON, ModelCard
-from forecast_service.policy.decision import Answer, Ask, BandKind, FallbackReason
+from forecast_service.policy.decision import Answer, Ask, BandKind, FallbackReason, inputs_of
 from forecast_service.policy.routing import Router
 from forecast_service.policy.statistics import Bar, ModelStatistics
 from forecast_service.postprocess import Adjustment
@@ -195,15 +195,15 @@ def encode(
 
 
 def _meta(question: Question, answer: Answer) -> pb.ForecastMeta:
-    ask, made, series = question.ask, answer.made, answer.series
+    ask, made = question.ask, answer.made
     bands, card = made.bands, made.card
-    missing = 0.0 if series.missing_ratio == 0.0 else 1.0 - series.finite_count / series.values.size
+    length, missing = answer.earlier or inputs_of(answer.series)
     meta = pb.ForecastMeta(
         model_name=card.name,
         model_version=card.version,
         runtime=card.runtime,
         served_by=bands.served_by,
-        input_length=series.values.size,
+        input_length=length,
         missing_ratio=missing,
         transform=_encode_transform(ask.query.transform),
         cache=int(answer.cache),  # type: ignore[arg-type]

@@ -1,9 +1,10 @@
 """Remembered forecasts: for the same input a while, for the same market when its model fails.
 
 A forecast is found by the digest of everything that it rests on, prices included, and then it is a
-HIT. When a model fails it is found by caller, market and query alone, with earlier prices, and then
-it is STALE; the caller is part of that key because those prices were the caller's word. Both ways
-lead to one entry, and entries leave in the order of their last use when their bytes pass the bound.
+HIT. When a model fails it is found by caller, market, query and kind of bands alone, with earlier
+prices, and then it is STALE; the caller is part of that key because those prices were the caller's
+word. Both ways lead to one entry, and entries leave in the order of their last use when their bytes
+pass the bound.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from forecast_service.batch import Bands, Query
-from forecast_service.policy.decision import Ask, BandKind, FallbackReason, Made
+from forecast_service.policy.decision import Ask, FallbackReason, Inputs, Made, inputs_of
 from forecast_service.policy.settings import PolicySettings
 
 ENTRY_BYTES = 1_500
 """What an entry holds besides its numbers: keys, names, records, places in two tables."""
 
-StaleKey = tuple[str, str, Query]
+_DIGEST = len("sha256:") + 12
+"""Characters of a digest that tell weights apart."""
+
+StaleKey = tuple[str, str, Query, int]
 
 
 def input_key(ask: Ask, conformal_version: str = "") -> bytes:
@@ -32,7 +36,8 @@ def input_key(ask: Ask, conformal_version: str = "") -> bytes:
     same state corrects them.
     """
     series = ask.series
-    asked = _asked(ask.query, ask.card.version, ask.band, ask.segment.key, conformal_version)
+    model = (ask.card.version, ask.card.digest)
+    asked = _asked(ask.query, model, int(ask.band), ask.segment.key, conformal_version)
     digest = asked.copy()
     digest.update(struct.pack("<d", series.steps_to_event))
     digest.update(series.values.tobytes())
@@ -41,31 +46,36 @@ def input_key(ask: Ask, conformal_version: str = "") -> bytes:
 
 @lru_cache(maxsize=1024)
 def _asked(
-    query: Query, version: str, band: BandKind, segment: str, conformal_version: str
+    query: Query, model: tuple[str, str], band: int, segment: str, conformal_version: str
 ) -> hashlib.blake2b:
     """The digest of all that many requests share; it is copied, never updated."""
+    version, digest = model  # a version is written by hand; the weights speak for themselves
     text = repr((
-        query.model, version, query.horizon_steps, query.levels, query.transform.space.value,
-        query.transform.eps, query.freq_seconds, query.limits.minimum, query.limits.maximum,
-        int(band), segment, conformal_version,
+        query.model, version, digest[:_DIGEST], query.horizon_steps, query.levels,
+        query.transform.space.value, query.transform.eps, query.freq_seconds,
+        query.limits.minimum, query.limits.maximum, band, segment, conformal_version,
     ))  # fmt: skip
     return hashlib.blake2b(text.encode(), digest_size=16)
 
 
 def stale_key(ask: Ask) -> StaleKey:
     """What an earlier forecast must share with a request to stand in for its answer."""
-    return ask.caller, ask.market_id, ask.query
+    return ask.caller, ask.market_id, ask.query, int(ask.band)  # whose hash is quick
 
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """A remembered forecast; ``stale_key`` is None for one that never stands in."""
+    """A remembered forecast; ``stale_key`` is None for one that never stands in.
+
+    ``inputs`` are those of the model that was asked for.
+    """
 
     made: Made
     fresh_until: float
     stale_until: float
     size: int
     stale_key: StaleKey | None
+    inputs: Inputs
 
 
 class ForecastCache:
@@ -90,13 +100,13 @@ class ForecastCache:
         self._entries.move_to_end(key)
         return entry.made
 
-    def stale(self, ask: Ask) -> Made | None:
-        """The last forecast of the asked model for the market, while it may still stand in."""
+    def stale(self, ask: Ask) -> tuple[Made, Inputs] | None:
+        """The asked model's last forecast for the market and what it saw, while it may stand in."""
         key = self._latest.get(stale_key(ask))
         entry = self._entries.get(key) if key is not None else None
         if entry is None or entry.stale_until <= self._clock():
             return None
-        return entry.made
+        return entry.made, entry.inputs
 
     def put(self, key: bytes, ask: Ask, made: Made) -> Made:
         """Remembers a forecast; returns it with numbers that nobody can change any more.
@@ -119,7 +129,8 @@ class ForecastCache:
         else:
             fresh = stale = settings.cache_fallback_seconds
             of_market = None
-        self._entries[key] = _Entry(kept, now + fresh, now + stale, size, of_market)
+        inputs = inputs_of(ask.series)
+        self._entries[key] = _Entry(kept, now + fresh, now + stale, size, of_market, inputs)
         self.size += size
         if of_market is not None:
             self._latest[of_market] = key

@@ -91,6 +91,17 @@ class Corrected(NamedTuple):
     version: str
 
 
+Inputs = tuple[int, float]
+"""Prices that a model saw: how many, missing ones among them, and the share of those in [0, 1)."""
+
+
+def inputs_of(series: Series) -> Inputs:
+    """What is told of the prices in an answer."""
+    length = series.values.size
+    whole = series.missing_ratio == 0.0
+    return length, 0.0 if whole else 1.0 - series.finite_count / length
+
+
 class Made(NamedTuple):
     """A finished forecast, as it is remembered.
 
@@ -112,10 +123,11 @@ class Answer(NamedTuple):
 
     Attributes:
         made: the forecast.
-        series: the prices that its model saw.
+        series: the prices that its model saw; for a STALE answer those it would have seen.
         cache: whether it was remembered.
         breaker: state of the breaker before the asked model; None where there is none.
         degradation: state of its backend; None where it is not tracked.
+        earlier: the prices that the model of a STALE answer saw; None for any other.
     """
 
     made: Made
@@ -123,3 +135,4 @@ class Answer(NamedTuple):
     cache: CacheState = CacheState.NOT_CONSULTED
     breaker: BreakerState | None = None
     degradation: DegradationState | None = None
+    earlier: Inputs | None = None

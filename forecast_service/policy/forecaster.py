@@ -145,7 +145,9 @@ class Forecaster:
         except ModelFailed as failed:
             earlier = self._cache.stale(ask)
             if earlier is not None:
-                return self._answer(ask, lane, earlier, CacheState.STALE)
+                made, inputs = earlier
+                answer = self._answer(ask, lane, made, CacheState.STALE)
+                return answer._replace(earlier=inputs)
             made = await self._by_baseline(ask, failed.reason, deadline)
             if failed.reason is not FallbackReason.DEADLINE:  # whose time is the caller's own
                 made = self._cache.put(key, ask, made)

@@ -275,3 +275,13 @@ def test_a_comparison_is_one_request_for_each_model() -> None:
     assert [item.model for item in items] == models
     assert {item.market_id for item in items} == {"other"}
     assert [list(item.values) for item in items] == [[0.4, 0.5, 0.6]] * 2
+
+
+def test_an_earlier_answer_says_which_prices_it_rests_on() -> None:
+    question = wire.decode(request(values=[0.4, 0.5, math.nan, 0.6]), ROUTER)
+    answer = answer_to(question)
+    now = wire.encode(request(), question, answer, 0.0).meta
+    assert (now.input_length, now.missing_ratio) == (4, 0.25)
+    stale = answer._replace(cache=CacheState.STALE, earlier=(9, 0.5))
+    then = wire.encode(request(), question, stale, 0.0).meta
+    assert (then.input_length, then.missing_ratio) == (9, 0.5)

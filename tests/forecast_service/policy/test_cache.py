@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import gc
+import math
 import resource
 import tracemalloc
 from collections.abc import Callable
@@ -17,7 +18,14 @@ import pytest
 from forecast_service.batch import Bands
 from forecast_service.models.catalog import CATALOG
 from forecast_service.policy.cache import ForecastCache, input_key
-from forecast_service.policy.decision import Ask, BandKind, FallbackReason, Made, ModelFailed
+from forecast_service.policy.decision import (
+    Ask,
+    BandKind,
+    FallbackReason,
+    Made,
+    ModelFailed,
+    inputs_of,
+)
 from forecast_service.policy.flights import Flights
 from forecast_service.policy.forecaster import Forecaster
 from forecast_service.policy.settings import PolicySettings
@@ -64,6 +72,7 @@ def differing(ask: MakeAsk) -> dict[str, Ask]:
         return asked._replace(query=dataclasses.replace(asked.query, **fields))
 
     version = asked.card.model_copy(update={"version": "4"})
+    weights = asked.card.model_copy(update={"digest": f"sha256:{'1' * 64}"})
     return {
         "values": ask(values=[*[0.5] * 63, 0.6]),
         "length": ask(values=[0.5] * 63),
@@ -72,6 +81,7 @@ def differing(ask: MakeAsk) -> dict[str, Ask]:
         "liquidity": asked._replace(segment=segment_of(2, Tte.UNSPECIFIED, "")),
         "category": asked._replace(segment=segment_of(0, Tte.UNSPECIFIED, "sports")),
         "version": asked._replace(card=version),
+        "weights": asked._replace(card=weights),
         "model": with_query(model="other"),
         "horizon": with_query(horizon_steps=4),
         "levels": with_query(levels=(0.1, 0.5, 0.91)),
@@ -95,19 +105,21 @@ async def test_a_stale_answer_stands_in_before_a_baseline_does(
     made = forecaster(model)
     first = await made.forecast(ask(), 5.0)
     model.manner = RuntimeError("bug")
-    later = ask(values=[0.4] * 64)
+    later = ask(values=[*[0.4] * 50, math.nan, 0.4])
 
     clock.ahead += 119.0
     answer = await made.forecast(later, 5.0)
     assert answer.cache.name == "STALE"
     assert answer.made.reason is FallbackReason.NONE
+    assert answer.earlier == inputs_of(first.series) == (64, 0.0)
     np.testing.assert_array_equal(answer.made.bands.quantiles, first.made.bands.quantiles)
     clock.ahead += 1.0
     assert await state(made, later) == "MISS ewma BACKEND_ERROR"
 
 
 @pytest.mark.parametrize(
-    "fields", [{"market_id": "another"}, {"caller": "another"}, {"horizon": 4}]
+    "fields",
+    [{"market_id": "another"}, {"caller": "another"}, {"horizon": 4}, {"band": BandKind.RAW}],
 )
 async def test_a_stale_answer_is_of_the_same_caller_market_and_query(
     fields: Any, forecaster: Any, model_of: Any, ask: MakeAsk
