@@ -40,7 +40,12 @@ def conformal(
     models = work.chosen_models(chosen.conformal, forecast)
     run = begin(as_of, chosen, pipeline="conformal", progress=progress)
     run.interval_start = work.window_start(run)
-    run.parameters = {"conformal": chosen.conformal.model_dump(mode="json"), "models": models}
+    gates = {"min_finite_points", "max_gap_seconds", "low_liquidity_to_baseline"}
+    run.parameters = {
+        "conformal": chosen.conformal.model_dump(mode="json"),
+        "models": models,
+        "gates": forecast.policy.model_dump(mode="json", include=gates),
+    }
 
     def bands(run: Run) -> StageCount:
         return work.bands(run, forecast)

@@ -176,10 +176,7 @@ class Lake:
         return UpsertResult(*counts, self.version(table))
 
     def remove_days(self, table: str, *, before: str) -> int:
-        """Remove the rows whose ``dt`` lies before a day; no commit when there is none.
-
-        Returns:
-            How many rows were removed.
+        """Remove the rows whose ``dt`` lies before a day, and count them; no commit for none.
 
         Raises:
             LakeError: other writers kept winning the commit.

@@ -174,6 +174,23 @@ def test_replacing_a_part_removes_what_is_gone_from_it_and_leaves_the_rest(tmp_p
         lake.replace_part("dead_letter", letters("other", "4"), column="source", value="it's")
 
 
+def test_days_before_another_are_removed_and_nothing_is_committed_where_there_is_none(
+    lake: Lake, snapshot_rows: Rows
+) -> None:
+    assert lake.remove_days("market_snapshot", before="2030-01-01") == 0
+    rows = snapshot_rows([(name, BASE + timedelta(days=day), 0.1) for name, day in (
+        ("a", 0), ("b", 0), ("a", 1),
+    )])  # fmt: skip
+    lake.upsert("market_snapshot", rows)
+    second = rows["dt"].max()
+    assert isinstance(second, str)
+    assert lake.remove_days("market_snapshot", before=second) == 2
+    assert lake.read("market_snapshot")["dt"].to_list() == [second]
+    version = lake.version("market_snapshot")
+    assert lake.remove_days("market_snapshot", before=second) == 0
+    assert lake.version("market_snapshot") == version
+
+
 @pytest.mark.parametrize("name", ODD_FOLDERS)
 def test_a_lake_lies_below_a_folder_of_any_usual_name(
     tmp_path: Path, snapshot_rows: Rows, name: str
