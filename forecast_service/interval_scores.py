@@ -158,8 +158,7 @@ def ratios_of_means(
     rows = max(1, _CHUNK // events)
     parts = []
     for start in range(0, resamples, rows):
-        share = np.full(events, 1.0 / events)
-        drawn = rng.multinomial(events, share, size=min(rows, resamples - start))
+        drawn = _resampled(rng, events, min(rows, resamples - start))
         parts.append(_ratio(drawn @ above, drawn @ below))
     ends = [(1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0]
     ratios = np.concatenate(parts)
@@ -170,6 +169,13 @@ def ratios_of_means(
         low, high = np.quantile(kept, ends) if kept.size else (np.nan, np.nan)
         found.append(Interval(value, float(low), float(high), events))
     return found
+
+
+def _resampled(rng: np.random.Generator, events: int, rows: int) -> FloatArray:
+    """[rows, E] how often each event is in each sample of as many."""
+    drawn = rng.integers(events, size=(rows, events)) + np.arange(rows)[:, None] * events
+    counts = np.bincount(drawn.reshape(-1), minlength=rows * events)
+    return counts.reshape(rows, events).astype(np.float64)
 
 
 def _sums(values: FloatArray, of: NDArray[np.intp], events: int) -> FloatArray:
