@@ -224,7 +224,7 @@ async def test_a_model_that_is_away_is_not_asked_twice(
     assert model.calls == 1
 
 
-@pytest.mark.parametrize("budget", [0.06, 0.3, 0.55])
+@pytest.mark.parametrize("budget", [0.06, 0.4, 0.55])
 async def test_callers_with_less_than_the_whole_wait_do_not_open_the_breaker(
     budget: float, forecaster: Make, model_of: Any, ask: MakeAsk
 ) -> None:
