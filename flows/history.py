@@ -81,8 +81,7 @@ def contexts(
         market_id: the market.
         t: [N] int64 seconds since the epoch, ascending.
         p: [N] float64 in [0, 1].
-        since, until: the window; an origin is at or after ``since`` and before the last price in
-            it.
+        since, until: the window; an origin is at or after its begin, before the last price in it.
         every_steps: steps between origins.
         context_steps: longest context.
         liquidity: [N] buckets; None where nobody says.
