@@ -131,6 +131,7 @@ def cluster(server_loop: Any, tollama: TollamaLike) -> Iterator[Cluster]:
     settings = ForecastSettings(
         app_name="chaos",
         models=MODELS,
+        default_model="ewma",
         tollama_url=tollama.url,
         replica_cpus=0.1,
         upscale_seconds=0.5,
