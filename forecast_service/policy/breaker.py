@@ -173,7 +173,7 @@ class Breaker:
         state = self.state
         if began < self._since or state is BreakerState.OPEN:
             return
-        slow = now - began > self._settings.slow_seconds
+        slow = now - began > self._settings.breaker_slow_share * self._settings.model_seconds
         self._window.add(now, failed=failed, slow=slow)
         if state is BreakerState.CLOSED:
             if self._is_too_bad():

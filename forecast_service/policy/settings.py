@@ -97,10 +97,8 @@ class PolicySettings(BaseModel):
     breaker_failure_rate: float = Field(
         0.8, gt=0, le=1, description="Share of failed calls at which the breaker opens."
     )
-    breaker_slow_seconds: float | None = Field(
-        None,
-        gt=0,
-        description="A call that takes longer is slow; by default 0.8 of model_seconds.",
+    breaker_slow_share: float = Field(
+        0.8, gt=0, lt=1, description="Share of model_seconds after which a call counts as slow."
     )
     breaker_slow_rate: float = Field(
         0.8, gt=0, le=1, description="Share of slow calls at which the breaker opens."
@@ -129,11 +127,6 @@ class PolicySettings(BaseModel):
         10, ge=1, description="While baselines take over, each so many requests try the backend."
     )
 
-    @property
-    def slow_seconds(self) -> float:
-        """How long a call may take without being slow."""
-        return self.breaker_slow_seconds or 0.8 * self.model_seconds
-
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         names = [route.name for route in self.routes]
@@ -143,8 +136,4 @@ class PolicySettings(BaseModel):
             raise ValueError("recovery_margin < degraded_rate <= baseline_only_rate must hold")
         if self.cache_stale_seconds < self.cache_seconds:
             raise ValueError("cache_stale_seconds is below cache_seconds")
-        if self.slow_seconds >= self.model_seconds:
-            raise ValueError(
-                "breaker_slow_seconds is not below model_seconds: no call would be slow"
-            )
         return self

@@ -203,9 +203,13 @@ def test_whatever_happens_a_healthy_backend_is_used_again(steps: list[tuple[str,
     assert breaker.state is BreakerState.CLOSED
 
 
-def test_what_is_slow_follows_the_longest_wait_and_stays_below_it() -> None:
-    assert PolicySettings().slow_seconds == pytest.approx(0.8)
-    assert PolicySettings(model_seconds=0.5).slow_seconds == pytest.approx(0.4)
-    assert PolicySettings(model_seconds=9.0, breaker_slow_seconds=0.3).slow_seconds == 0.3
-    with pytest.raises(ValueError, match="breaker_slow_seconds is not below model_seconds"):
-        PolicySettings(model_seconds=0.7, breaker_slow_seconds=0.8)
+@pytest.mark.parametrize(
+    ("seconds", "state"), [(1.5, BreakerState.CLOSED), (1.7, BreakerState.OPEN)]
+)
+def test_a_call_is_slow_from_a_share_of_the_longest_wait_on(
+    seconds: float, state: BreakerState, hands: Hands
+) -> None:
+    breaker = Breaker(PolicySettings(model_seconds=2.0), hands)
+    for _ in range(6):
+        call(breaker, hands, failed=False, seconds=seconds)
+    assert breaker.state is state
