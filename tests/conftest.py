@@ -20,6 +20,7 @@ import pytest
 
 from flows import daily
 from flows.settings import FlowSettings
+from forecast_service.serving import prepare_environment
 from gateway import wiring
 from gateway.settings import Settings, load
 from market_data.replay.server import serve
@@ -28,6 +29,9 @@ from market_data.replay.simulate_records import simulate
 
 hypothesis.settings.register_profile("suite", deadline=None)  # machines are shared
 hypothesis.settings.load_profile("suite")
+
+# Ray reads its environment once, at its first import: whichever test that is, all share it.
+prepare_environment("127.0.0.1")
 
 DEADLINE = 20.0
 """Seconds that anything awaited in a test may take; none comes near it."""
