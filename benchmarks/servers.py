@@ -40,9 +40,13 @@ from marketcal.v1 import forecast_pb2_grpc
 _READY_SECONDS, _END_SECONDS = 60.0, 30.0
 
 
+BASELINE = {"models": [], "default_model": "ewma"}
+"""What answers where nothing else is chosen: a baseline, whose cost is that of the way to it."""
+
+
 def main(kind: str, folder: Path, forecast: dict[str, Any]) -> None:
     """Serves until SIGTERM."""
-    os.environ.update(_variables(forecast))
+    os.environ.update(_variables(BASELINE | forecast))
     prepare_environment()
     if kind == "echo":
         asyncio.run(_echo(folder))
