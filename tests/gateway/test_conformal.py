@@ -16,14 +16,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from market_data.lake import Lake, empty
 from marketcal.v1 import forecast_pb2 as pb
 
-NOW = datetime.now(UTC).replace(microsecond=0)
 EVERYWHERE = "category=*|liquidity=*|tte=*"
 SPORTS = "category=sports|liquidity=LOW|tte=LE_6H"
 
 
 def state(version: str, corrections: dict[str, float], age_hours: float = 0.0) -> pl.DataFrame:
     """Rows of a state of ewma, one correction for both sides by segment."""
-    at = NOW - timedelta(hours=age_hours)
+    at = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=age_hours)
     return pl.DataFrame(
         [
             {
@@ -142,8 +141,9 @@ def test_issued_bands_are_kept_raw_with_the_version_that_corrected_them(
 ) -> None:
     lake.replace("conformal_state", state("v1", {EVERYWHERE: 0.5}))
     until(lambda: ask().meta.conformal_version == "v1")
+    now = datetime.now(UTC).replace(microsecond=0)
     at = Timestamp()
-    at.FromDatetime(NOW)
+    at.FromDatetime(now)
     lake.upsert("market_registry", registered("m:kept"))
     answer = ask(as_of_time=at, market_id="m:kept")
     assert answer.as_of_time == at
@@ -152,7 +152,7 @@ def test_issued_bands_are_kept_raw_with_the_version_that_corrected_them(
     assert rows["horizon_step"].to_list() == [1, 2, 3, 4, 6, 8, 12]
     assert set(rows["conformal_version"]) == {"v1"}
     assert set(rows["model_id"]) == {"ewma@1"}
-    assert set(rows["ts"]) == {NOW}
+    assert set(rows["ts"]) == {now}
     raw = [path.values[11] for path in answer.quantile_paths]
     assert rows["values"][-1].to_list() == raw
     assert rows["origin_price"][0] == pytest.approx(0.4 + 0.05 * (95 % 7))
@@ -161,8 +161,9 @@ def test_issued_bands_are_kept_raw_with_the_version_that_corrected_them(
 def test_what_waits_when_the_gateway_drains_is_written(
     serve_gateway: Any, stubs_on: Any, bearer: Any, make_request: Any, tmp_path: Path
 ) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
     at = Timestamp()
-    at.FromDatetime(NOW)
+    at.FromDatetime(now)
     Lake(tmp_path / "lake").upsert("market_registry", registered("polymarket:1"))
     with ExitStack() as life:
         running = serve_gateway(
