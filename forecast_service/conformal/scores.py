@@ -173,4 +173,6 @@ def _within(
     way = given @ weights - width
     share = np.where(excess == 0.0, 0.0, excess / np.where(np.abs(way) < _ROUNDING, 1.0, way))
     back = np.minimum(np.maximum(share, 0.0), 1.0)[:, None]
-    return np.asarray(found + back * (given - found))
+    between = np.asarray(found + back * (given - found))
+    between.sort(axis=1)  # rounding may cross levels that are nearly equal
+    return between
