@@ -47,6 +47,8 @@ async def _look(
 ) -> int:
     """Joins, lets go or takes up what is new; returns how many families are there."""
     reachable = await _reachable(settings.ray_address)
+    if forecaster.connected and reachable:
+        await forecaster.probe()
     if forecaster.connected and (not reachable or forecaster.failures >= MAX_FAILURES):
         _LOG.warning("Ray at %s is gone; forecasting in process", settings.ray_address)
         forecaster.connect(None)

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from forecast_service.batch import Bands
+from forecast_service.batch import Bands, Query
 from forecast_service.conformal.state import UNCORRECTED, Corrections, ModelKey
 from forecast_service.in_process import InProcess
 from forecast_service.models.catalog import CATALOG, ModelCard
@@ -35,12 +35,18 @@ from forecast_service.policy.gates import closed_gate
 from forecast_service.policy.lane import Lane
 from forecast_service.policy.statistics import Statistics
 from forecast_service.pool import Backend, CallReport, Pool
-from forecast_service.series import Series
+from forecast_service.series import Series, series_of
 from forecast_service.settings import ForecastSettings
 from forecast_service.settings import InProcess as Where
+from forecast_service.transform import LOGIT
+from marketcal.errors import MarketcalError
 
 BASELINE = "baseline"
 """The family that needs no backend."""
+
+
+_PROBE = Query("last_value", 1, (0.5,), LOGIT)
+_PROBE_SERIES = series_of([0.5, 0.5], "5m")
 
 
 class Forecaster:
@@ -105,6 +111,14 @@ class Forecaster:
     def corrects(self) -> bool:
         """Whether a conformal state is there, so that answers hold corrected bands too."""
         return self._corrections.current is not None
+
+    async def probe(self) -> None:
+        """Asks for a baseline as callers do: a cluster that hangs is counted without them."""
+        budget = self._settings.ray_seconds + 0.1
+        try:
+            await self._baselines.forecast(_PROBE, _PROBE_SERIES, budget)
+        except MarketcalError:
+            return  # counted where it happened; there was no caller to tell
 
     async def forecast(self, ask: Ask, budget: float) -> Answer:
         """The answer to a request within ``budget`` seconds.
