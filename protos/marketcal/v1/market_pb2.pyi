@@ -26,7 +26,7 @@ MARKET_STATUS_VOID: MarketStatus
 MARKET_STATUS_UNRESOLVED: MarketStatus
 
 class Market(_message.Message):
-    __slots__ = ("market_id", "event_id", "platform", "slug", "question", "outcomes", "category", "tags", "neg_risk", "status", "winner", "status_reason", "created_time", "end_time", "resolved_time", "p_yes", "price_time", "liquidity_bucket", "tte_bucket", "volume_total_usd", "calibrated_probability")
+    __slots__ = ("market_id", "event_id", "platform", "slug", "question", "outcomes", "category", "tags", "neg_risk", "status", "winner", "status_reason", "created_time", "end_time", "resolved_time", "p_yes", "price_time", "liquidity_bucket", "tte_bucket", "volume_total_usd", "calibrated_probability", "structure", "matching_market_ids")
     MARKET_ID_FIELD_NUMBER: _ClassVar[int]
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     PLATFORM_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +48,8 @@ class Market(_message.Message):
     TTE_BUCKET_FIELD_NUMBER: _ClassVar[int]
     VOLUME_TOTAL_USD_FIELD_NUMBER: _ClassVar[int]
     CALIBRATED_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    STRUCTURE_FIELD_NUMBER: _ClassVar[int]
+    MATCHING_MARKET_IDS_FIELD_NUMBER: _ClassVar[int]
     market_id: str
     event_id: str
     platform: str
@@ -69,7 +71,9 @@ class Market(_message.Message):
     tte_bucket: _segments_pb2.TteBucket
     volume_total_usd: float
     calibrated_probability: _segments_pb2.Estimate
-    def __init__(self, market_id: _Optional[str] = ..., event_id: _Optional[str] = ..., platform: _Optional[str] = ..., slug: _Optional[str] = ..., question: _Optional[str] = ..., outcomes: _Optional[_Iterable[str]] = ..., category: _Optional[str] = ..., tags: _Optional[_Iterable[str]] = ..., neg_risk: bool = ..., status: _Optional[_Union[MarketStatus, str]] = ..., winner: _Optional[str] = ..., status_reason: _Optional[str] = ..., created_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., resolved_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., p_yes: _Optional[float] = ..., price_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., liquidity_bucket: _Optional[_Union[_segments_pb2.LiquidityBucket, str]] = ..., tte_bucket: _Optional[_Union[_segments_pb2.TteBucket, str]] = ..., volume_total_usd: _Optional[float] = ..., calibrated_probability: _Optional[_Union[_segments_pb2.Estimate, _Mapping]] = ...) -> None: ...
+    structure: str
+    matching_market_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, market_id: _Optional[str] = ..., event_id: _Optional[str] = ..., platform: _Optional[str] = ..., slug: _Optional[str] = ..., question: _Optional[str] = ..., outcomes: _Optional[_Iterable[str]] = ..., category: _Optional[str] = ..., tags: _Optional[_Iterable[str]] = ..., neg_risk: bool = ..., status: _Optional[_Union[MarketStatus, str]] = ..., winner: _Optional[str] = ..., status_reason: _Optional[str] = ..., created_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., resolved_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., p_yes: _Optional[float] = ..., price_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., liquidity_bucket: _Optional[_Union[_segments_pb2.LiquidityBucket, str]] = ..., tte_bucket: _Optional[_Union[_segments_pb2.TteBucket, str]] = ..., volume_total_usd: _Optional[float] = ..., calibrated_probability: _Optional[_Union[_segments_pb2.Estimate, _Mapping]] = ..., structure: _Optional[str] = ..., matching_market_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListMarketsRequest(_message.Message):
     __slots__ = ("platform", "category", "status", "event_id", "query", "page_size", "page_token")
@@ -160,30 +164,88 @@ class GetPriceHistoryResponse(_message.Message):
     def __init__(self, points: _Optional[_Iterable[_Union[PricePoint, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class Postmortem(_message.Message):
-    __slots__ = ("market_id", "resolved_time", "winner", "summary", "cutoffs", "lessons")
+    __slots__ = ("market_id", "resolved_time", "winner", "summary", "cutoffs", "lessons", "question", "price_path", "price_picture", "moves", "question_risk", "alerts", "rules_version")
     MARKET_ID_FIELD_NUMBER: _ClassVar[int]
     RESOLVED_TIME_FIELD_NUMBER: _ClassVar[int]
     WINNER_FIELD_NUMBER: _ClassVar[int]
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
     CUTOFFS_FIELD_NUMBER: _ClassVar[int]
     LESSONS_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
+    PRICE_PATH_FIELD_NUMBER: _ClassVar[int]
+    PRICE_PICTURE_FIELD_NUMBER: _ClassVar[int]
+    MOVES_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_RISK_FIELD_NUMBER: _ClassVar[int]
+    ALERTS_FIELD_NUMBER: _ClassVar[int]
+    RULES_VERSION_FIELD_NUMBER: _ClassVar[int]
     market_id: str
     resolved_time: _timestamp_pb2.Timestamp
     winner: str
     summary: str
     cutoffs: _containers.RepeatedCompositeFieldContainer[PostmortemCutoff]
     lessons: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, market_id: _Optional[str] = ..., resolved_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., winner: _Optional[str] = ..., summary: _Optional[str] = ..., cutoffs: _Optional[_Iterable[_Union[PostmortemCutoff, _Mapping]]] = ..., lessons: _Optional[_Iterable[str]] = ...) -> None: ...
+    question: str
+    price_path: _containers.RepeatedCompositeFieldContainer[PricePoint]
+    price_picture: bytes
+    moves: _containers.RepeatedCompositeFieldContainer[PostmortemMove]
+    question_risk: QuestionRisk
+    alerts: _containers.RepeatedCompositeFieldContainer[PostmortemAlert]
+    rules_version: str
+    def __init__(self, market_id: _Optional[str] = ..., resolved_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., winner: _Optional[str] = ..., summary: _Optional[str] = ..., cutoffs: _Optional[_Iterable[_Union[PostmortemCutoff, _Mapping]]] = ..., lessons: _Optional[_Iterable[str]] = ..., question: _Optional[str] = ..., price_path: _Optional[_Iterable[_Union[PricePoint, _Mapping]]] = ..., price_picture: _Optional[bytes] = ..., moves: _Optional[_Iterable[_Union[PostmortemMove, _Mapping]]] = ..., question_risk: _Optional[_Union[QuestionRisk, _Mapping]] = ..., alerts: _Optional[_Iterable[_Union[PostmortemAlert, _Mapping]]] = ..., rules_version: _Optional[str] = ...) -> None: ...
 
 class PostmortemCutoff(_message.Message):
-    __slots__ = ("cutoff", "p_yes", "brier")
+    __slots__ = ("cutoff", "p_yes", "brier", "time", "right", "calibrated_probability")
     CUTOFF_FIELD_NUMBER: _ClassVar[int]
     P_YES_FIELD_NUMBER: _ClassVar[int]
     BRIER_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    RIGHT_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATED_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
     cutoff: str
     p_yes: float
     brier: float
-    def __init__(self, cutoff: _Optional[str] = ..., p_yes: _Optional[float] = ..., brier: _Optional[float] = ...) -> None: ...
+    time: _timestamp_pb2.Timestamp
+    right: bool
+    calibrated_probability: float
+    def __init__(self, cutoff: _Optional[str] = ..., p_yes: _Optional[float] = ..., brier: _Optional[float] = ..., time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., right: bool = ..., calibrated_probability: _Optional[float] = ...) -> None: ...
+
+class PostmortemMove(_message.Message):
+    __slots__ = ("start_time", "end_time", "from_p_yes", "to_p_yes", "volume_ratio", "open_interest_change")
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    END_TIME_FIELD_NUMBER: _ClassVar[int]
+    FROM_P_YES_FIELD_NUMBER: _ClassVar[int]
+    TO_P_YES_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_RATIO_FIELD_NUMBER: _ClassVar[int]
+    OPEN_INTEREST_CHANGE_FIELD_NUMBER: _ClassVar[int]
+    start_time: _timestamp_pb2.Timestamp
+    end_time: _timestamp_pb2.Timestamp
+    from_p_yes: float
+    to_p_yes: float
+    volume_ratio: float
+    open_interest_change: float
+    def __init__(self, start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., from_p_yes: _Optional[float] = ..., to_p_yes: _Optional[float] = ..., volume_ratio: _Optional[float] = ..., open_interest_change: _Optional[float] = ...) -> None: ...
+
+class QuestionRisk(_message.Message):
+    __slots__ = ("ambiguity", "resolution_risk", "scored_by", "notes")
+    AMBIGUITY_FIELD_NUMBER: _ClassVar[int]
+    RESOLUTION_RISK_FIELD_NUMBER: _ClassVar[int]
+    SCORED_BY_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
+    ambiguity: float
+    resolution_risk: float
+    scored_by: str
+    notes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, ambiguity: _Optional[float] = ..., resolution_risk: _Optional[float] = ..., scored_by: _Optional[str] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class PostmortemAlert(_message.Message):
+    __slots__ = ("alert_id", "time", "severity")
+    ALERT_ID_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    SEVERITY_FIELD_NUMBER: _ClassVar[int]
+    alert_id: str
+    time: _timestamp_pb2.Timestamp
+    severity: str
+    def __init__(self, alert_id: _Optional[str] = ..., time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., severity: _Optional[str] = ...) -> None: ...
 
 class GetPostmortemRequest(_message.Message):
     __slots__ = ("market_id",)

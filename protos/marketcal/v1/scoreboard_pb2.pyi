@@ -41,7 +41,7 @@ class Trust(_message.Message):
     def __init__(self, score: _Optional[float] = ..., liquidity_depth: _Optional[float] = ..., stability: _Optional[float] = ..., question_quality: _Optional[float] = ..., manipulation_suspect: _Optional[float] = ..., unknown_components: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Score(_message.Message):
-    __slots__ = ("market_id", "event_id", "platform", "question", "category", "tags", "liquidity_bucket", "tte_bucket", "p_yes", "price_time", "calibrated_probability", "trust", "segment_scores", "as_of_time")
+    __slots__ = ("market_id", "event_id", "platform", "question", "category", "tags", "liquidity_bucket", "tte_bucket", "p_yes", "price_time", "calibrated_probability", "trust", "segment_scores", "as_of_time", "recalibration_method", "recalibration_version")
     MARKET_ID_FIELD_NUMBER: _ClassVar[int]
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     PLATFORM_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +56,8 @@ class Score(_message.Message):
     TRUST_FIELD_NUMBER: _ClassVar[int]
     SEGMENT_SCORES_FIELD_NUMBER: _ClassVar[int]
     AS_OF_TIME_FIELD_NUMBER: _ClassVar[int]
+    RECALIBRATION_METHOD_FIELD_NUMBER: _ClassVar[int]
+    RECALIBRATION_VERSION_FIELD_NUMBER: _ClassVar[int]
     market_id: str
     event_id: str
     platform: str
@@ -70,7 +72,9 @@ class Score(_message.Message):
     trust: Trust
     segment_scores: _segments_pb2.SegmentScores
     as_of_time: _timestamp_pb2.Timestamp
-    def __init__(self, market_id: _Optional[str] = ..., event_id: _Optional[str] = ..., platform: _Optional[str] = ..., question: _Optional[str] = ..., category: _Optional[str] = ..., tags: _Optional[_Iterable[str]] = ..., liquidity_bucket: _Optional[_Union[_segments_pb2.LiquidityBucket, str]] = ..., tte_bucket: _Optional[_Union[_segments_pb2.TteBucket, str]] = ..., p_yes: _Optional[float] = ..., price_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., calibrated_probability: _Optional[_Union[_segments_pb2.Estimate, _Mapping]] = ..., trust: _Optional[_Union[Trust, _Mapping]] = ..., segment_scores: _Optional[_Union[_segments_pb2.SegmentScores, _Mapping]] = ..., as_of_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    recalibration_method: str
+    recalibration_version: str
+    def __init__(self, market_id: _Optional[str] = ..., event_id: _Optional[str] = ..., platform: _Optional[str] = ..., question: _Optional[str] = ..., category: _Optional[str] = ..., tags: _Optional[_Iterable[str]] = ..., liquidity_bucket: _Optional[_Union[_segments_pb2.LiquidityBucket, str]] = ..., tte_bucket: _Optional[_Union[_segments_pb2.TteBucket, str]] = ..., p_yes: _Optional[float] = ..., price_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., calibrated_probability: _Optional[_Union[_segments_pb2.Estimate, _Mapping]] = ..., trust: _Optional[_Union[Trust, _Mapping]] = ..., segment_scores: _Optional[_Union[_segments_pb2.SegmentScores, _Mapping]] = ..., as_of_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., recalibration_method: _Optional[str] = ..., recalibration_version: _Optional[str] = ...) -> None: ...
 
 class ListScoresRequest(_message.Message):
     __slots__ = ("window", "platform", "category", "tag", "liquidity_bucket", "tte_bucket", "min_trust_score", "order_by", "page_size", "page_token")
@@ -135,14 +139,16 @@ class ReliabilityBin(_message.Message):
     def __init__(self, lower: _Optional[float] = ..., upper: _Optional[float] = ..., mean_price: _Optional[float] = ..., observed_rate: _Optional[float] = ..., sample_size: _Optional[int] = ..., event_count: _Optional[int] = ..., consistency_lower: _Optional[float] = ..., consistency_upper: _Optional[float] = ...) -> None: ...
 
 class GetReliabilityResponse(_message.Message):
-    __slots__ = ("bins", "scores", "as_of_time")
+    __slots__ = ("bins", "scores", "as_of_time", "isotonic")
     BINS_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
     AS_OF_TIME_FIELD_NUMBER: _ClassVar[int]
+    ISOTONIC_FIELD_NUMBER: _ClassVar[int]
     bins: _containers.RepeatedCompositeFieldContainer[ReliabilityBin]
     scores: _segments_pb2.SegmentScores
     as_of_time: _timestamp_pb2.Timestamp
-    def __init__(self, bins: _Optional[_Iterable[_Union[ReliabilityBin, _Mapping]]] = ..., scores: _Optional[_Union[_segments_pb2.SegmentScores, _Mapping]] = ..., as_of_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    isotonic: _containers.RepeatedCompositeFieldContainer[ReliabilityBin]
+    def __init__(self, bins: _Optional[_Iterable[_Union[ReliabilityBin, _Mapping]]] = ..., scores: _Optional[_Union[_segments_pb2.SegmentScores, _Mapping]] = ..., as_of_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., isotonic: _Optional[_Iterable[_Union[ReliabilityBin, _Mapping]]] = ...) -> None: ...
 
 class GetCalibrationQualityRequest(_message.Message):
     __slots__ = ("window",)
@@ -150,19 +156,59 @@ class GetCalibrationQualityRequest(_message.Message):
     window: str
     def __init__(self, window: _Optional[str] = ...) -> None: ...
 
+class DriftTest(_message.Message):
+    __slots__ = ("segment", "drifted", "p_value", "p_value_adjusted", "slope_change", "intercept_change", "event_count", "reference_event_count")
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    DRIFTED_FIELD_NUMBER: _ClassVar[int]
+    P_VALUE_FIELD_NUMBER: _ClassVar[int]
+    P_VALUE_ADJUSTED_FIELD_NUMBER: _ClassVar[int]
+    SLOPE_CHANGE_FIELD_NUMBER: _ClassVar[int]
+    INTERCEPT_CHANGE_FIELD_NUMBER: _ClassVar[int]
+    EVENT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_EVENT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    segment: _segments_pb2.Segment
+    drifted: bool
+    p_value: float
+    p_value_adjusted: float
+    slope_change: _segments_pb2.Estimate
+    intercept_change: _segments_pb2.Estimate
+    event_count: int
+    reference_event_count: int
+    def __init__(self, segment: _Optional[_Union[_segments_pb2.Segment, _Mapping]] = ..., drifted: bool = ..., p_value: _Optional[float] = ..., p_value_adjusted: _Optional[float] = ..., slope_change: _Optional[_Union[_segments_pb2.Estimate, _Mapping]] = ..., intercept_change: _Optional[_Union[_segments_pb2.Estimate, _Mapping]] = ..., event_count: _Optional[int] = ..., reference_event_count: _Optional[int] = ...) -> None: ...
+
+class Recalibration(_message.Message):
+    __slots__ = ("version", "category", "method", "brier_difference", "event_count", "reason")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    CATEGORY_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    BRIER_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    EVENT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    category: str
+    method: str
+    brier_difference: _segments_pb2.Estimate
+    event_count: int
+    reason: str
+    def __init__(self, version: _Optional[str] = ..., category: _Optional[str] = ..., method: _Optional[str] = ..., brier_difference: _Optional[_Union[_segments_pb2.Estimate, _Mapping]] = ..., event_count: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
 class GetCalibrationQualityResponse(_message.Message):
-    __slots__ = ("overall", "segments", "as_of_time", "coverage", "drift_detected")
+    __slots__ = ("overall", "segments", "as_of_time", "coverage", "drift_detected", "drift_tests", "recalibrations")
     OVERALL_FIELD_NUMBER: _ClassVar[int]
     SEGMENTS_FIELD_NUMBER: _ClassVar[int]
     AS_OF_TIME_FIELD_NUMBER: _ClassVar[int]
     COVERAGE_FIELD_NUMBER: _ClassVar[int]
     DRIFT_DETECTED_FIELD_NUMBER: _ClassVar[int]
+    DRIFT_TESTS_FIELD_NUMBER: _ClassVar[int]
+    RECALIBRATIONS_FIELD_NUMBER: _ClassVar[int]
     overall: _segments_pb2.SegmentScores
     segments: _containers.RepeatedCompositeFieldContainer[_segments_pb2.SegmentScores]
     as_of_time: _timestamp_pb2.Timestamp
     coverage: _segments_pb2.Estimate
     drift_detected: bool
-    def __init__(self, overall: _Optional[_Union[_segments_pb2.SegmentScores, _Mapping]] = ..., segments: _Optional[_Iterable[_Union[_segments_pb2.SegmentScores, _Mapping]]] = ..., as_of_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., coverage: _Optional[_Union[_segments_pb2.Estimate, _Mapping]] = ..., drift_detected: bool = ...) -> None: ...
+    drift_tests: _containers.RepeatedCompositeFieldContainer[DriftTest]
+    recalibrations: _containers.RepeatedCompositeFieldContainer[Recalibration]
+    def __init__(self, overall: _Optional[_Union[_segments_pb2.SegmentScores, _Mapping]] = ..., segments: _Optional[_Iterable[_Union[_segments_pb2.SegmentScores, _Mapping]]] = ..., as_of_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., coverage: _Optional[_Union[_segments_pb2.Estimate, _Mapping]] = ..., drift_detected: bool = ..., drift_tests: _Optional[_Iterable[_Union[DriftTest, _Mapping]]] = ..., recalibrations: _Optional[_Iterable[_Union[Recalibration, _Mapping]]] = ...) -> None: ...
 
 class ExplainTrustRequest(_message.Message):
     __slots__ = ("market_id",)

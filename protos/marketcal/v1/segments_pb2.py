@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from marketcal._vendor.buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmarketcal/v1/segments.proto\x12\x0cmarketcal.v1\x1a\x1b\x62uf/validate/validate.proto\"U\n\x08\x45stimate\x12\r\n\x05value\x18\x01 \x01(\x01\x12\x12\n\x05lower\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05upper\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_lowerB\x08\n\x06_upper\"\xcc\x01\n\x07Segment\x12\x19\n\x08\x63\x61tegory\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x46\n\x10liquidity_bucket\x18\x02 \x01(\x0e\x32\x1d.marketcal.v1.LiquidityBucketB\x08\xbaH\x05\x82\x01\x02\x10\x01H\x00\x88\x01\x01\x12:\n\ntte_bucket\x18\x03 \x01(\x0e\x32\x17.marketcal.v1.TteBucketB\x08\xbaH\x05\x82\x01\x02\x10\x01H\x01\x88\x01\x01\x42\x13\n\x11_liquidity_bucketB\r\n\x0b_tte_bucket\"\xad\x03\n\rSegmentScores\x12&\n\x07segment\x18\x01 \x01(\x0b\x32\x15.marketcal.v1.Segment\x12\x13\n\x0bsample_size\x18\x02 \x01(\x03\x12\x13\n\x0b\x65vent_count\x18\x03 \x01(\x03\x12\x16\n\x0elow_confidence\x18\x04 \x01(\x08\x12\x11\n\tbase_rate\x18\x05 \x01(\x01\x12%\n\x05\x62rier\x18\x06 \x01(\x0b\x32\x16.marketcal.v1.Estimate\x12(\n\x08log_loss\x18\x07 \x01(\x0b\x32\x16.marketcal.v1.Estimate\x12\x0b\n\x03\x65\x63\x65\x18\x08 \x01(\x01\x12\x1a\n\x12\x65\x63\x65_bias_corrected\x18\t \x01(\x01\x12\x31\n\x11\x65\x63\x65_if_calibrated\x18\n \x01(\x0b\x32\x16.marketcal.v1.Estimate\x12*\n\x05slope\x18\x0b \x01(\x0b\x32\x16.marketcal.v1.EstimateH\x00\x88\x01\x01\x12.\n\tintercept\x18\x0c \x01(\x0b\x32\x16.marketcal.v1.EstimateH\x01\x88\x01\x01\x42\x08\n\x06_slopeB\x0c\n\n_intercept*\x82\x01\n\x0fLiquidityBucket\x12 \n\x1cLIQUIDITY_BUCKET_UNSPECIFIED\x10\x00\x12\x18\n\x14LIQUIDITY_BUCKET_LOW\x10\x01\x12\x18\n\x14LIQUIDITY_BUCKET_MID\x10\x02\x12\x19\n\x15LIQUIDITY_BUCKET_HIGH\x10\x03*\x82\x01\n\tTteBucket\x12\x1a\n\x16TTE_BUCKET_UNSPECIFIED\x10\x00\x12\x14\n\x10TTE_BUCKET_LE_6H\x10\x01\x12\x15\n\x11TTE_BUCKET_LE_24H\x10\x02\x12\x15\n\x11TTE_BUCKET_LE_72H\x10\x03\x12\x15\n\x11TTE_BUCKET_GT_72H\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmarketcal/v1/segments.proto\x12\x0cmarketcal.v1\x1a\x1b\x62uf/validate/validate.proto\"U\n\x08\x45stimate\x12\r\n\x05value\x18\x01 \x01(\x01\x12\x12\n\x05lower\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05upper\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_lowerB\x08\n\x06_upper\"\xcc\x01\n\x07Segment\x12\x19\n\x08\x63\x61tegory\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x46\n\x10liquidity_bucket\x18\x02 \x01(\x0e\x32\x1d.marketcal.v1.LiquidityBucketB\x08\xbaH\x05\x82\x01\x02\x10\x01H\x00\x88\x01\x01\x12:\n\ntte_bucket\x18\x03 \x01(\x0e\x32\x17.marketcal.v1.TteBucketB\x08\xbaH\x05\x82\x01\x02\x10\x01H\x01\x88\x01\x01\x42\x13\n\x11_liquidity_bucketB\r\n\x0b_tte_bucket\"Y\n\x12\x42rierDecomposition\x12\x16\n\x0emiscalibration\x18\x01 \x01(\x01\x12\x16\n\x0e\x64iscrimination\x18\x02 \x01(\x01\x12\x13\n\x0buncertainty\x18\x03 \x01(\x01\"\x9d\x05\n\rSegmentScores\x12&\n\x07segment\x18\x01 \x01(\x0b\x32\x15.marketcal.v1.Segment\x12\x13\n\x0bsample_size\x18\x02 \x01(\x03\x12\x13\n\x0b\x65vent_count\x18\x03 \x01(\x03\x12\x16\n\x0elow_confidence\x18\x04 \x01(\x08\x12\x11\n\tbase_rate\x18\x05 \x01(\x01\x12%\n\x05\x62rier\x18\x06 \x01(\x0b\x32\x16.marketcal.v1.Estimate\x12(\n\x08log_loss\x18\x07 \x01(\x0b\x32\x16.marketcal.v1.Estimate\x12\x0b\n\x03\x65\x63\x65\x18\x08 \x01(\x01\x12\x1a\n\x12\x65\x63\x65_bias_corrected\x18\t \x01(\x01\x12\x31\n\x11\x65\x63\x65_if_calibrated\x18\n \x01(\x0b\x32\x16.marketcal.v1.Estimate\x12*\n\x05slope\x18\x0b \x01(\x0b\x32\x16.marketcal.v1.EstimateH\x00\x88\x01\x01\x12.\n\tintercept\x18\x0c \x01(\x0b\x32\x16.marketcal.v1.EstimateH\x01\x88\x01\x01\x12\"\n\x15max_calibration_error\x18\r \x01(\x01H\x02\x88\x01\x01\x12\x1b\n\x0e\x65\x63\x65_equal_mass\x18\x0e \x01(\x01H\x03\x88\x01\x01\x12\x16\n\tsharpness\x18\x0f \x01(\x01H\x04\x88\x01\x01\x12\x42\n\x13\x62rier_decomposition\x18\x10 \x01(\x0b\x32 .marketcal.v1.BrierDecompositionH\x05\x88\x01\x01\x42\x08\n\x06_slopeB\x0c\n\n_interceptB\x18\n\x16_max_calibration_errorB\x11\n\x0f_ece_equal_massB\x0c\n\n_sharpnessB\x16\n\x14_brier_decomposition*\x82\x01\n\x0fLiquidityBucket\x12 \n\x1cLIQUIDITY_BUCKET_UNSPECIFIED\x10\x00\x12\x18\n\x14LIQUIDITY_BUCKET_LOW\x10\x01\x12\x18\n\x14LIQUIDITY_BUCKET_MID\x10\x02\x12\x19\n\x15LIQUIDITY_BUCKET_HIGH\x10\x03*\x82\x01\n\tTteBucket\x12\x1a\n\x16TTE_BUCKET_UNSPECIFIED\x10\x00\x12\x14\n\x10TTE_BUCKET_LE_6H\x10\x01\x12\x15\n\x11TTE_BUCKET_LE_24H\x10\x02\x12\x15\n\x11TTE_BUCKET_LE_72H\x10\x03\x12\x15\n\x11TTE_BUCKET_GT_72H\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,14 +38,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SEGMENT'].fields_by_name['liquidity_bucket']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_SEGMENT'].fields_by_name['tte_bucket']._loaded_options = None
   _globals['_SEGMENT'].fields_by_name['tte_bucket']._serialized_options = b'\272H\005\202\001\002\020\001'
-  _globals['_LIQUIDITYBUCKET']._serialized_start=801
-  _globals['_LIQUIDITYBUCKET']._serialized_end=931
-  _globals['_TTEBUCKET']._serialized_start=934
-  _globals['_TTEBUCKET']._serialized_end=1064
+  _globals['_LIQUIDITYBUCKET']._serialized_start=1132
+  _globals['_LIQUIDITYBUCKET']._serialized_end=1262
+  _globals['_TTEBUCKET']._serialized_start=1265
+  _globals['_TTEBUCKET']._serialized_end=1395
   _globals['_ESTIMATE']._serialized_start=74
   _globals['_ESTIMATE']._serialized_end=159
   _globals['_SEGMENT']._serialized_start=162
   _globals['_SEGMENT']._serialized_end=366
-  _globals['_SEGMENTSCORES']._serialized_start=369
-  _globals['_SEGMENTSCORES']._serialized_end=798
+  _globals['_BRIERDECOMPOSITION']._serialized_start=368
+  _globals['_BRIERDECOMPOSITION']._serialized_end=457
+  _globals['_SEGMENTSCORES']._serialized_start=460
+  _globals['_SEGMENTSCORES']._serialized_end=1129
 # @@protoc_insertion_point(module_scope)

@@ -50,8 +50,18 @@ class Segment(_message.Message):
     tte_bucket: TteBucket
     def __init__(self, category: _Optional[str] = ..., liquidity_bucket: _Optional[_Union[LiquidityBucket, str]] = ..., tte_bucket: _Optional[_Union[TteBucket, str]] = ...) -> None: ...
 
+class BrierDecomposition(_message.Message):
+    __slots__ = ("miscalibration", "discrimination", "uncertainty")
+    MISCALIBRATION_FIELD_NUMBER: _ClassVar[int]
+    DISCRIMINATION_FIELD_NUMBER: _ClassVar[int]
+    UNCERTAINTY_FIELD_NUMBER: _ClassVar[int]
+    miscalibration: float
+    discrimination: float
+    uncertainty: float
+    def __init__(self, miscalibration: _Optional[float] = ..., discrimination: _Optional[float] = ..., uncertainty: _Optional[float] = ...) -> None: ...
+
 class SegmentScores(_message.Message):
-    __slots__ = ("segment", "sample_size", "event_count", "low_confidence", "base_rate", "brier", "log_loss", "ece", "ece_bias_corrected", "ece_if_calibrated", "slope", "intercept")
+    __slots__ = ("segment", "sample_size", "event_count", "low_confidence", "base_rate", "brier", "log_loss", "ece", "ece_bias_corrected", "ece_if_calibrated", "slope", "intercept", "max_calibration_error", "ece_equal_mass", "sharpness", "brier_decomposition")
     SEGMENT_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_SIZE_FIELD_NUMBER: _ClassVar[int]
     EVENT_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -64,6 +74,10 @@ class SegmentScores(_message.Message):
     ECE_IF_CALIBRATED_FIELD_NUMBER: _ClassVar[int]
     SLOPE_FIELD_NUMBER: _ClassVar[int]
     INTERCEPT_FIELD_NUMBER: _ClassVar[int]
+    MAX_CALIBRATION_ERROR_FIELD_NUMBER: _ClassVar[int]
+    ECE_EQUAL_MASS_FIELD_NUMBER: _ClassVar[int]
+    SHARPNESS_FIELD_NUMBER: _ClassVar[int]
+    BRIER_DECOMPOSITION_FIELD_NUMBER: _ClassVar[int]
     segment: Segment
     sample_size: int
     event_count: int
@@ -76,4 +90,8 @@ class SegmentScores(_message.Message):
     ece_if_calibrated: Estimate
     slope: Estimate
     intercept: Estimate
-    def __init__(self, segment: _Optional[_Union[Segment, _Mapping]] = ..., sample_size: _Optional[int] = ..., event_count: _Optional[int] = ..., low_confidence: bool = ..., base_rate: _Optional[float] = ..., brier: _Optional[_Union[Estimate, _Mapping]] = ..., log_loss: _Optional[_Union[Estimate, _Mapping]] = ..., ece: _Optional[float] = ..., ece_bias_corrected: _Optional[float] = ..., ece_if_calibrated: _Optional[_Union[Estimate, _Mapping]] = ..., slope: _Optional[_Union[Estimate, _Mapping]] = ..., intercept: _Optional[_Union[Estimate, _Mapping]] = ...) -> None: ...
+    max_calibration_error: float
+    ece_equal_mass: float
+    sharpness: float
+    brier_decomposition: BrierDecomposition
+    def __init__(self, segment: _Optional[_Union[Segment, _Mapping]] = ..., sample_size: _Optional[int] = ..., event_count: _Optional[int] = ..., low_confidence: bool = ..., base_rate: _Optional[float] = ..., brier: _Optional[_Union[Estimate, _Mapping]] = ..., log_loss: _Optional[_Union[Estimate, _Mapping]] = ..., ece: _Optional[float] = ..., ece_bias_corrected: _Optional[float] = ..., ece_if_calibrated: _Optional[_Union[Estimate, _Mapping]] = ..., slope: _Optional[_Union[Estimate, _Mapping]] = ..., intercept: _Optional[_Union[Estimate, _Mapping]] = ..., max_calibration_error: _Optional[float] = ..., ece_equal_mass: _Optional[float] = ..., sharpness: _Optional[float] = ..., brier_decomposition: _Optional[_Union[BrierDecomposition, _Mapping]] = ...) -> None: ...
