@@ -20,7 +20,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 from prefect.tasks import Task
 
-from flows import artifacts, settings, stages
+from flows import artifacts, ingestion, settings, stages
 from flows.runs import FlowError, Run, StageCount, window_length
 from flows.settings import FlowSettings
 from market_data.intake import Progress, silent
@@ -44,9 +44,9 @@ def _may_pass(_task: Task[..., StageCount], _run: TaskRun, state: State[StageCou
     return not isinstance(state.result(raise_on_failure=False), FlowError)
 
 
-markets = as_task(stages.markets)
-open_interest = as_task(stages.open_interest)
-prices = as_task(stages.prices)
+markets = as_task(ingestion.markets)
+open_interest = as_task(ingestion.open_interest)
+prices = as_task(ingestion.prices)
 labels = as_task(stages.labels)
 cutoffs = as_task(stages.cutoffs)
 features = as_task(stages.features)
