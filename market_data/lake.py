@@ -15,13 +15,23 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import polars as pl
-import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Field, write_deltalake
 from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from market_data.errors import DuplicateKeys, LakeError, SchemaMismatch, UnknownTable
-from market_data.schemas import SCHEMA_VERSION, TABLES, Table
+from market_data.errors import LakeError, SchemaMismatch
+from market_data.lake_rows import (
+    arrow_of,
+    conform,
+    empty,
+    polars_schema,
+    refuse_duplicates,
+    row_digests,
+    table_named,
+)
+from market_data.schemas import Table
+
+__all__ = ["Lake", "UpsertResult", "conform", "empty", "polars_schema"]
 
 VOLATILE: dict[str, tuple[str, ...]] = {
     "market_registry": ("ingested_at", "raw_sha256"),
@@ -69,19 +79,19 @@ class Lake:
 
     def url(self, table: str) -> str:
         """Address of a table."""
-        return f"{self._root}/derived/{_table(table).name}"
+        return f"{self._root}/derived/{table_named(table).name}"
 
     def version(self, table: str) -> int | None:
         """Committed version of a table; None while it does not exist."""
-        delta = self._open(table)
+        delta = self.open(table)
         return None if delta is None else int(delta.version())
 
     def scan(self, table: str) -> pl.LazyFrame:
         """A lazy frame over a table; an absent table is an empty one."""
-        delta = self._open(table)
+        delta = self.open(table)
         if delta is None:
             return empty(table).lazy()
-        return _stored(_table(table), delta)
+        return _stored(table_named(table), delta)
 
     def read(
         self,
@@ -107,6 +117,24 @@ class Lake:
             lazy = lazy.select(list(columns))
         return lazy.collect()
 
+    def files(self, table: str) -> dict[str, list[str]]:
+        """Names of a table's data files by their ``dt``, oldest day first; all "" without ``dt``.
+
+        Files never change, so a day whose files are those of before holds the same rows.
+        """
+        delta = self.open(table)
+        if delta is None:
+            return {}
+        actions = delta.get_add_actions(flatten=True)
+        paths = pl.Series(actions.column("path")).to_list()
+        days = [""] * len(paths)
+        if table_named(table).partition_by:
+            days = pl.Series(actions.column("partition.dt")).to_list()
+        found: dict[str, list[str]] = {day: [] for day in sorted(set(days))}
+        for day, path in sorted(zip(days, paths, strict=True)):
+            found[day].append(path)
+        return found
+
     def upsert(self, table: str, frame: pl.DataFrame) -> UpsertResult:
         """Store rows by key: new keys are inserted, changed rows replaced, equal rows skipped.
 
@@ -114,11 +142,11 @@ class Lake:
             SchemaMismatch, DuplicateKeys, UnknownTable: nothing was written.
             LakeError: other writers kept winning the commit.
         """
-        spec = _table(table)
+        spec = table_named(table)
         rows = conform(table, frame)
-        _refuse_duplicates(spec, rows)
+        refuse_duplicates(spec, rows)
         for _ in range(_MERGE_ATTEMPTS):
-            delta = self._open(table)
+            delta = self.open(table)
             fresh, is_known = self._unlike_stored(spec, rows, delta)
             changed = int(is_known.sum())
             counts = (rows.height, fresh.height - changed, changed, rows.height - fresh.height)
@@ -135,11 +163,11 @@ class Lake:
 
     def replace(self, table: str, frame: pl.DataFrame) -> UpsertResult:
         """Make ``frame`` the whole table, in one commit; no commit when it already is."""
-        spec = _table(table)
+        spec = table_named(table)
         rows = conform(table, frame)
-        _refuse_duplicates(spec, rows)
-        delta = self._open(table)
-        fresh, is_known = self._unlike_stored(spec, rows, delta, whole=True)
+        refuse_duplicates(spec, rows)
+        delta = self.open(table)
+        fresh, is_known = self._unlike_stored(spec, rows, delta, where=pl.lit(value=True))
         changed = int(is_known.sum())
         stored = 0 if delta is None else self.scan(table).select(pl.len()).collect().item()
         counts = (rows.height, fresh.height - changed, changed, rows.height - fresh.height)
@@ -158,18 +186,19 @@ class Lake:
         Raises:
             SchemaMismatch: a row of ``frame`` belongs to another part.
         """
-        spec = _table(table)
+        spec = table_named(table)
         rows = conform(table, frame)
-        _refuse_duplicates(spec, rows)
+        refuse_duplicates(spec, rows)
         if not (rows[column] == value).all():
             raise SchemaMismatch(f"table '{table}': column '{column}' must hold {value!r} alone")
-        delta = self._open(table)
+        delta = self.open(table)
         if delta is None:
             return self.upsert(table, rows)
-        fresh, is_known = self._unlike_stored(spec, rows, delta, whole=True)
+        part = pl.col(column) == value
+        fresh, is_known = self._unlike_stored(spec, rows, delta, where=part)
         changed = int(is_known.sum())
         counts = (rows.height, fresh.height - changed, changed, rows.height - fresh.height)
-        stored = self.scan(table).filter(pl.col(column) == value).select(pl.len()).collect().item()
+        stored = self.scan(table).filter(part).select(pl.len()).collect().item()
         if not fresh.is_empty() or stored != rows.height:
             quoted = value.replace("'", "''")
             self._overwrite(spec, rows, delta, predicate=f"{column} = '{quoted}'")
@@ -183,7 +212,7 @@ class Lake:
         """
         for _ in range(_MERGE_ATTEMPTS):
             old = self.scan(table).filter(pl.col("dt") < before).select(pl.len()).collect().item()
-            delta = self._open(table)
+            delta = self.open(table)
             if not old or delta is None:
                 return 0
             try:
@@ -193,7 +222,8 @@ class Lake:
             return int(old)
         raise LakeError(f"{table}: {_MERGE_ATTEMPTS} commits lost against other writers")
 
-    def _open(self, table: str) -> DeltaTable | None:
+    def open(self, table: str) -> DeltaTable | None:
+        """The table as Delta sees it now; None while it does not exist."""
         try:
             return DeltaTable(self.url(table), storage_options=self._options)
         except TableNotFoundError:
@@ -201,24 +231,34 @@ class Lake:
 
     def _is_lost_race(self, table: str, delta: DeltaTable | None, error: DeltaError) -> bool:
         """Whether another writer committed first, so that a fresh look may succeed."""
-        was_made_meanwhile = delta is None and self._open(table) is not None
+        was_made_meanwhile = delta is None and self.open(table) is not None
         return isinstance(error, CommitFailedError) or was_made_meanwhile
 
     def _unlike_stored(
-        self, spec: Table, rows: pl.DataFrame, delta: DeltaTable | None, *, whole: bool = False
+        self,
+        spec: Table,
+        rows: pl.DataFrame,
+        delta: DeltaTable | None,
+        *,
+        where: pl.Expr | None = None,
     ) -> tuple[pl.DataFrame, pl.Series]:
-        """Rows that are not stored just so, and for each of them whether its key is stored."""
+        """Rows that are not stored just so, and for each of them whether its key is stored.
+
+        Compared is with the stored rows of ``where``; by default with those of the same days.
+        """
         if delta is None or rows.is_empty():
             return rows, pl.Series([False] * rows.height, dtype=pl.Boolean)
         skipped = VOLATILE.get(spec.name, ())
         compared = [c for c in rows.columns if c not in skipped]
         lazy = _stored(spec, delta).select(compared)
-        if spec.partition_by and not whole:
-            lazy = lazy.filter(pl.col("dt").is_in(rows["dt"].unique().to_list()))
+        if where is None and spec.partition_by:
+            where = pl.col("dt").is_in(rows["dt"].unique().to_list())
+        if where is not None:
+            lazy = lazy.filter(where)
         stored = lazy.collect()
         keys = list(spec.key)
-        digests = stored.select(keys).with_columns(_stored=_digest(stored))
-        joined = rows.with_columns(_offered=_digest(rows.select(compared))).join(
+        digests = stored.select(keys).with_columns(_stored=row_digests(stored))
+        joined = rows.with_columns(_offered=row_digests(rows.select(compared))).join(
             digests, on=keys, how="left"
         )
         fresh = joined.filter(pl.col("_stored").ne_missing(pl.col("_offered")))
@@ -234,7 +274,7 @@ class Lake:
             days = ", ".join(f"'{day}'" for day in sorted(rows["dt"].unique().to_list()))
             predicate = f"t.dt IN ({days}) AND {predicate}"
         delta.merge(
-            _arrow(spec, rows),
+            arrow_of(spec, rows),
             predicate=predicate,
             source_alias="s",
             target_alias="t",
@@ -263,7 +303,7 @@ class Lake:
             _evolve(spec, delta)
         write_deltalake(
             self.url(spec.name),
-            _arrow(spec, rows),
+            arrow_of(spec, rows),
             mode="overwrite",
             partition_by=list(spec.partition_by) or None,
             storage_options=self._options,
@@ -313,88 +353,3 @@ def _evolve(spec: Table, delta: DeltaTable) -> None:
     lacking = _lacking(spec, delta)
     if lacking:
         delta.alter.add_columns(lacking)
-
-
-def polars_schema(table: str) -> dict[str, pl.DataType]:
-    """Column types of a table as polars sees them."""
-    frame = pl.from_arrow(_table(table).schema.empty_table())
-    assert isinstance(frame, pl.DataFrame)
-    return dict(frame.schema)
-
-
-def empty(table: str) -> pl.DataFrame:
-    """No rows, with the schema of ``table``."""
-    return pl.DataFrame(schema=polars_schema(table))
-
-
-def conform(table: str, frame: pl.DataFrame) -> pl.DataFrame:
-    """``frame`` with exactly the columns of ``table``; fills in ``schema_version`` and ``dt``.
-
-    Raises:
-        SchemaMismatch: a column is missing, unknown or of another kind, or a key is null. The
-            message names table and column.
-    """
-    spec = _table(table)
-    wanted = polars_schema(table)
-    if "schema_version" not in frame.columns:
-        frame = frame.with_columns(schema_version=pl.lit(SCHEMA_VERSION, dtype=pl.Int32))
-    if spec.dt_from is not None and spec.dt_from in frame.columns:
-        frame = frame.with_columns(dt=pl.col(spec.dt_from).dt.strftime("%Y-%m-%d"))
-    for column in wanted:
-        if column not in frame.columns:
-            raise SchemaMismatch(f"table '{table}': column '{column}' is missing")
-    for column in frame.columns:
-        if column not in wanted:
-            raise SchemaMismatch(f"table '{table}': column '{column}' is not in the schema")
-    casts = [_cast(table, column, frame.schema[column], kind) for column, kind in wanted.items()]
-    try:
-        rows = frame.select(casts)
-    except pl.exceptions.InvalidOperationError as error:
-        raise SchemaMismatch(f"table '{table}': {error}") from None
-    for column in spec.key:
-        if rows[column].null_count():
-            raise SchemaMismatch(f"table '{table}': key column '{column}' holds a null")
-    return rows
-
-
-def _cast(table: str, column: str, found: pl.DataType, wanted: pl.DataType) -> pl.Expr:
-    is_number = found.is_numeric() and wanted.is_numeric()
-    is_time = isinstance(found, pl.Datetime) and found.time_zone == "UTC"
-    allowed = (
-        found == wanted
-        or found == pl.Null
-        or (is_number and not (found.is_float() and wanted.is_integer()))
-        or (is_time and isinstance(wanted, pl.Datetime))
-        or (isinstance(found, pl.List) and isinstance(wanted, pl.List))
-        or (found in (pl.Categorical, pl.Enum) and wanted == pl.String)
-    )
-    if not allowed:
-        raise SchemaMismatch(f"table '{table}': column '{column}' is {found}, must be {wanted}")
-    return pl.col(column).cast(wanted)
-
-
-def _table(name: str) -> Table:
-    if name not in TABLES:
-        raise UnknownTable(f"no table '{name}'; known: {', '.join(TABLES)}")
-    return TABLES[name]
-
-
-def _refuse_duplicates(spec: Table, rows: pl.DataFrame) -> None:
-    keys = rows.select(spec.key)
-    if keys.is_duplicated().any():
-        first = keys.filter(keys.is_duplicated()).row(0)
-        raise DuplicateKeys(f"table '{spec.name}': key {first} stands in more than one row")
-
-
-def _digest(frame: pl.DataFrame) -> pl.Series:
-    """[N] uint64 hash of each row; equal rows have equal hashes within one process."""
-    flat = frame.with_columns(
-        pl.col(name).cast(pl.List(pl.String)).list.join("\x1f", ignore_nulls=False)
-        for name, kind in frame.schema.items()
-        if isinstance(kind, pl.List)
-    )
-    return flat.hash_rows(seed=7)
-
-
-def _arrow(spec: Table, rows: pl.DataFrame) -> pa.Table:
-    return rows.sort(list(spec.key)).to_arrow().cast(spec.schema)
