@@ -17,10 +17,10 @@ from market_data import ingest
 from market_data.intake import IngestResult, Stores
 from market_data.lake import Lake
 from market_data.raw import RawStore
-from market_data.snapshots import HISTORY_SOURCE
 from market_data.venues.http import HttpPolicy, VenueHttp
 from market_data.venues.polymarket.rest import PolymarketRest
 from market_data.venues.polymarket.settings import PolymarketSettings
+from market_data.venues.sources import HISTORY_SOURCES
 
 Ingestion = Callable[[PolymarketRest, Stores], Awaitable[IngestResult]]
 
@@ -74,7 +74,7 @@ def failed_histories(lake: Lake) -> str:
     """Markets whose history could not be fetched since their last price, and why; five at most."""
     letters = lake.read(
         "dead_letter",
-        (pl.col("source") == HISTORY_SOURCE) & pl.col("raw_sha256").is_null(),
+        pl.col("source").is_in(HISTORY_SOURCES) & pl.col("raw_sha256").is_null(),
         columns=("record_id", "reason", "record"),
     )
     asked = letters.select(
@@ -84,7 +84,7 @@ def failed_histories(lake: Lake) -> str:
     )
     reached = (
         lake.scan("market_snapshot")
-        .filter(pl.col("data_source") == HISTORY_SOURCE)
+        .filter(pl.col("data_source").is_in(HISTORY_SOURCES))
         .group_by("market_id")
         .agg((pl.col("ts").max().dt.epoch("s") + 1).alias("next"))
         .collect()

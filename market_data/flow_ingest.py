@@ -30,7 +30,7 @@ from market_data.intake import (
 from market_data.lake import polars_schema
 from market_data.raw import RawAnswer
 from market_data.schemas import SCHEMA_VERSION
-from market_data.venues.polymarket.parse import number_or_none, parse_time, text_or_none
+from market_data.venues.fields import number_or_none, parse_time, text_or_none
 from market_data.venues.polymarket.rest import AMOUNT_FIELDS, PolymarketRest
 
 MICRO_USD = 1_000_000

@@ -3,16 +3,19 @@
 Public signatures, in the order in which they are called::
 
     Stores(lake: Lake, raw: RawStore, now: Callable[[], datetime])
-    PolymarketRest(http: VenueHttp, settings: PolymarketSettings)
+    PolymarketRest(http: VenueHttp, settings: PolymarketSettings)       a ``venues.port.Venue``
+    KalshiRest(http: VenueHttp, settings: KalshiSettings)               another one
+    ManifoldRest(http: VenueHttp, settings: ManifoldSettings)           another one
 
-    await ingest_markets(rest, stores, *, scope=MarketScope(), progress=silent) -> IngestResult
-    await ingest_open_interest(rest, stores, *, since=None, progress=silent)    -> IngestResult
-    await ingest_prices(rest, stores, *, scope=PriceScope(), progress=silent)   -> IngestResult
+    await ingest_markets(venue, stores, *, scope=MarketScope(), progress=silent) -> IngestResult
+    await ingest_open_interest(rest, stores, *, since=None, progress=silent)     -> IngestResult
+    await ingest_prices(venue, stores, *, scope=PriceScope(), progress=silent)   -> IngestResult
 
     derive_labels(lake)                         -> StageResult   market_registry → label_status
     derive_cutoffs(lake, policy=None)           -> StageResult   snapshots → cutoff_snapshot
 
-    store_market_records(stores, records, raw_sha256, source=…) -> IngestResult   records at hand
+    store_market_records(stores, records, raw_sha256, platform=…, parse=…) -> IngestResult
+                                                                            records at hand
 
 Pure stages, frames in and out::
 
@@ -29,19 +32,19 @@ be read to its end raises a ``VenueError``. Running again changes nothing and ma
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
 from market_data.cutoffs import CutoffPolicy, build_cutoffs
-from market_data.errors import RecordRejected, VenueNotFound
+from market_data.errors import RecordRejected
 from market_data.flow_ingest import ingest_open_interest
 from market_data.intake import (
     DeadLetters,
     IngestResult,
     Progress,
     Stores,
+    added,
     bury,
     keep_raw,
     silent,
@@ -53,8 +56,10 @@ from market_data.raw import RawAnswer
 from market_data.registry import registry_frame, update_registry
 from market_data.snapshots import before_resolution, build_quotes, build_snapshots
 from market_data.venues.http import Page, Query
-from market_data.venues.polymarket.parse import MarketRow, parse_market
-from market_data.venues.polymarket.rest import PolymarketRest
+from market_data.venues.polymarket.parse import PLATFORM, parse_market
+from market_data.venues.port import MarketScope, Venue
+from market_data.venues.rows import MarketRow
+from market_data.venues.sources import SOURCES
 
 __all__ = [
     "CutoffPolicy",
@@ -77,26 +82,7 @@ __all__ = [
     "store_market_records",
 ]
 
-MARKETS_SOURCE = "polymarket/gamma/markets"
 _PAGES_PER_FILE = 20
-
-
-@dataclass(frozen=True, slots=True)
-class MarketScope:
-    """Which markets are asked for.
-
-    Attributes:
-        states: the values of Gamma's ``closed`` filter to list, open markets first.
-        end_from, end_to: bounds on the announced end, included; None means no bound.
-        by_cursor: page through ``/markets/keyset``, and by offset only where the venue has no such
-            listing (404). By offset, a market that leaves the listing between two pages moves
-            another one into the gap, which is then not seen.
-    """
-
-    states: tuple[bool, ...] = (False, True)
-    end_from: datetime | None = None
-    end_to: datetime | None = None
-    by_cursor: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +97,7 @@ class StageResult:
 
 
 async def ingest_markets(
-    rest: PolymarketRest,
+    venue: Venue,
     stores: Stores,
     *,
     scope: MarketScope | None = None,
@@ -124,30 +110,34 @@ async def ingest_markets(
     """
     scope = scope or MarketScope()
     total = IngestResult("markets")
-    for closed in scope.states:
-        query = _query(scope, closed)
+    for query in venue.listings(scope):
         pages: list[Page] = []
-        async for page in _pages(rest, scope, query):
+        async for page in venue.market_pages(query, scope):
             pages.append(page)
             if len(pages) == _PAGES_PER_FILE:
-                total = _add(total, _store_pages(stores, query, pages))
+                total = added(total, _store_pages(venue, stores, query, pages))
                 progress("markets", total.rows_in, None)
                 pages = []
         if pages:
-            total = _add(total, _store_pages(stores, query, pages))
+            total = added(total, _store_pages(venue, stores, query, pages))
             progress("markets", total.rows_in, None)
     return total
 
 
 def store_market_records(
-    stores: Stores, records: Sequence[Any], raw_sha256: str | None, *, source: str = MARKETS_SOURCE
+    stores: Stores,
+    records: Sequence[Any],
+    raw_sha256: str | None,
+    *,
+    platform: str = PLATFORM,
+    parse: Callable[[Any], MarketRow] = parse_market,
 ) -> IngestResult:
-    """Fold Gamma records that are already at hand into the registry."""
-    letters = DeadLetters(source)
+    """Fold records that are already at hand into the registry; Gamma's unless told otherwise."""
+    letters = DeadLetters(SOURCES[platform].markets)
     rows: list[MarketRow] = []
     for record in records:
         try:
-            rows.append(parse_market(record))
+            rows.append(parse(record))
         except RecordRejected as rejected:
             letters.add(record, rejected.reason, rejected.detail, raw_sha256)
     bury(stores, letters)
@@ -192,50 +182,11 @@ def derive_cutoffs(lake: Lake, policy: CutoffPolicy | None = None) -> StageResul
     )  # fmt: skip
 
 
-async def _pages(rest: PolymarketRest, scope: MarketScope, query: Query) -> AsyncIterator[Page]:
-    """All pages of a listing, by cursor where the scope asks for it and the venue can."""
-    if scope.by_cursor:
-        began = False
-        try:
-            async for page in rest.market_pages_by_cursor(query):
-                began = True
-                yield page
-        except VenueNotFound:
-            if began:
-                raise
-        else:
-            return
-    async for page in rest.market_pages(query):
-        yield page
-
-
-def _query(scope: MarketScope, closed: bool) -> list[tuple[str, str]]:
-    query = [("closed", "true" if closed else "false")]
-    for name, bound in (("end_date_min", scope.end_from), ("end_date_max", scope.end_to)):
-        if bound is not None:
-            query.append((name, bound.strftime("%Y-%m-%dT%H:%M:%SZ")))
-    return query
-
-
-def _store_pages(
-    stores: Stores, query: list[tuple[str, str]], pages: Sequence[Page]
-) -> IngestResult:
+def _store_pages(venue: Venue, stores: Stores, query: Query, pages: Sequence[Page]) -> IngestResult:
     answers = [RawAnswer({"markets": query}, page.body) for page in pages]
-    file = keep_raw(stores, MARKETS_SOURCE, answers)
+    file = keep_raw(stores, SOURCES[venue.platform].markets, answers)
     records = [record for page in pages for record in page.records]
-    return replace(store_market_records(stores, records, file.sha256), requests=len(pages))
-
-
-def _add(total: IngestResult, part: IngestResult) -> IngestResult:
-    return IngestResult(
-        stage=total.stage,
-        rows_in=total.rows_in + part.rows_in,
-        rows_out=total.rows_out + part.rows_out,
-        duplicates=total.duplicates + part.duplicates,
-        left_out=total.left_out + part.left_out,
-        dead_letters=total.dead_letters + part.dead_letters,
-        failures=total.failures + part.failures,
-        requests=total.requests + part.requests,
-        skipped=total.skipped + part.skipped,
-        rows_written=total.rows_written + part.rows_written,
+    stored = store_market_records(
+        stores, records, file.sha256, platform=venue.platform, parse=venue.parse_market
     )
+    return replace(stored, requests=len(pages))

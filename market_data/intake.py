@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -91,6 +91,16 @@ class DeadLetters:
             first_seen_at=pl.lit(first_seen_at, dtype=schema["first_seen_at"]),
             schema_version=pl.lit(SCHEMA_VERSION, dtype=pl.Int32),
         )
+
+
+def added(total: IngestResult, part: IngestResult) -> IngestResult:
+    """Both accounts as one, under the name of the first."""
+    sums = {
+        f.name: getattr(total, f.name) + getattr(part, f.name)
+        for f in fields(total)
+        if f.name != "stage"
+    }
+    return replace(total, **sums)
 
 
 def keep_raw(stores: Stores, source: str, answers: Sequence[RawAnswer]) -> RawFile:

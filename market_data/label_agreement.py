@@ -19,7 +19,8 @@ import polars as pl
 from market_data.errors import RecordRejected
 from market_data.labels import build_labels
 from market_data.registry import registry_frame, update_registry
-from market_data.venues.polymarket.parse import MarketRow, parse_market
+from market_data.venues.polymarket.parse import parse_market
+from market_data.venues.rows import MarketRow
 
 RESOLVED = "resolved_markets_johnstew.parquet"
 MARKETS = "gamma_markets.parquet"

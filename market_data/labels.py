@@ -9,10 +9,13 @@ OPEN                 UNRESOLVED        the venue has not closed the market, what
 SCALAR               UNRESOLVED        a payout on a scale, not a truth value
 UMA_VOID             VOID              the oracle's status says cancelled or invalid
 UMA_NOT_FINAL        UNRESOLVED        closed, but the oracle's last word is proposed or disputed
+VENUE_VOID           VOID              a venue without an oracle says that the market was cancelled
+VENUE_NOT_FINAL      UNRESOLVED        such a venue has closed it, and its result is not final
 PRICES_MISSING       UNRESOLVED        no final prices, or not one per outcome
 PRICES_ALL_ZERO      UNRESOLVED        final prices were wiped (AMM markets of 2020–2022)
 FIFTY_FIFTY          VOID              the payout is split evenly over all outcomes
 FINAL_PRICES         by the winner     one outcome pays 1 and all others pay 0
+VENUE_SCALED         UNRESOLVED        a venue without an oracle paid each side a share
 AMM_RESIDUAL         by the winner     no order book, one price ≥ 0.999 and each other ≤ 0.001:
                                        what an AMM pool kept after everybody had left it
 ORACLE_NEAR_FINAL    by the winner     the same prices with an order book, and the oracle's status
@@ -37,6 +40,13 @@ LABELS = ("RESOLVED_TRUE", "RESOLVED_FALSE", "VOID", "UNRESOLVED", "MULTI_OUTCOM
 EXACT = 1e-9
 RESIDUAL = 1e-3
 
+VENUE_VOID, VENUE_NOT_FINAL, VENUE_SCALED = "venue void", "venue not final", "venue scaled"
+VENUE_STATES = (VENUE_VOID, VENUE_NOT_FINAL, VENUE_SCALED)
+"""What ``uma_status`` says of a closed market whose venue decides by itself, without UMA's oracle.
+
+Null stands for a plain result there."""
+
+_VOIDS = ("FIFTY_FIFTY", "UMA_VOID", "VENUE_VOID")
 _CANCELLED = ("cancelled", "canceled", "invalid", "voided", "void")
 _PENDING = ("proposed", "disputed", "challenged", "requested")
 
@@ -78,7 +88,7 @@ def decide(markets: pl.DataFrame) -> pl.DataFrame:
     has_winner = pl.col("reason").is_in(["FINAL_PRICES", "AMM_RESIDUAL", "ORACLE_NEAR_FINAL"])
     is_true = pl.col("_at") == pl.col("_yes")
     label = (
-        pl.when(pl.col("reason").is_in(["FIFTY_FIFTY", "UMA_VOID"]))
+        pl.when(pl.col("reason").is_in(_VOIDS))
         .then(pl.lit("VOID"))
         .when(~has_winner)
         .then(pl.lit("UNRESOLVED"))
@@ -126,10 +136,13 @@ def _reason() -> pl.Expr:
         (pl.col("market_structure") == "SCALAR", "SCALAR"),
         (status.is_in(_CANCELLED), "UMA_VOID"),
         (status.is_in(_PENDING), "UMA_NOT_FINAL"),
+        (status == VENUE_VOID, "VENUE_VOID"),
+        (status == VENUE_NOT_FINAL, "VENUE_NOT_FINAL"),
         (top.is_null() | (pl.col("_m") != n), "PRICES_MISSING"),
         (top <= EXACT, "PRICES_ALL_ZERO"),
         (is_even, "FIFTY_FIFTY"),
         (is_exact, "FINAL_PRICES"),
+        (status == VENUE_SCALED, "VENUE_SCALED"),
         (is_residual & ~has_book, "AMM_RESIDUAL"),
         (is_residual & (status == "resolved"), "ORACLE_NEAR_FINAL"),
     )

@@ -22,14 +22,12 @@ from market_data.intake import (
 )
 from market_data.lake import polars_schema
 from market_data.raw import RawAnswer
-from market_data.snapshots import HISTORY_SOURCE, build_quotes, build_snapshots, yes_tokens
+from market_data.snapshots import build_quotes, build_snapshots, yes_tokens
 from market_data.venues.http import Answer
-from market_data.venues.polymarket.parse import parse_history
-from market_data.venues.polymarket.rest import PolymarketRest
+from market_data.venues.port import HistoryRequest, Venue
+from market_data.venues.sources import SOURCES
 
-_NOTHING: dict[str, list[Any]] = {"history": []}
-"""An answer without news; it is counted, and not kept."""
-
+_TIMES = ("created_at", "start_at", "closed_at")
 _CLOCK_SKEW = timedelta(days=1)
 
 
@@ -53,17 +51,8 @@ class PriceScope:
     flush_rows: int = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """One history to ask for: from ``start_ts`` (UTC seconds, None = from the beginning) on."""
-
-    market_id: str
-    token_id: str
-    start_ts: int | None
-
-
 async def ingest_prices(
-    rest: PolymarketRest,
+    venue: Venue,
     stores: Stores,
     *,
     scope: PriceScope | None = None,
@@ -79,17 +68,18 @@ async def ingest_prices(
             has its dead letter all the same.
     """
     scope = scope or PriceScope()
-    registry = stores.lake.read("market_registry")
+    registry = stores.lake.read("market_registry", pl.col("platform") == venue.platform)
     if scope.market_ids is not None:
         registry = registry.filter(pl.col("market_id").is_in(list(scope.market_ids)))
     open_interest = stores.lake.read("open_interest")
-    wanted, skipped = _plan(stores, registry, scope)
-    letters = DeadLetters(HISTORY_SOURCE)
+    source = SOURCES[venue.platform].history
+    wanted, skipped = _plan(stores, registry, scope, source)
+    letters = DeadLetters(source)
     total = IngestResult("prices", skipped=skipped)
     held: list[pl.DataFrame] = []
     failed: list[VenueError] = []
     for number, batch in enumerate(_batches(wanted, scope.batch_size), start=1):
-        points, part, errors = await _fetch(rest, stores, batch, letters)
+        points, part, errors = await _fetch(venue, stores, batch, letters)
         held.append(points)
         failed += errors
         total = _account(total, part)
@@ -110,7 +100,9 @@ async def ingest_prices(
     return replace(total, dead_letters=letters.count)
 
 
-def _plan(stores: Stores, registry: pl.DataFrame, scope: PriceScope) -> tuple[list[_Wanted], int]:
+def _plan(
+    stores: Stores, registry: pl.DataFrame, scope: PriceScope, source: str
+) -> tuple[list[HistoryRequest], int]:
     """Histories to ask for, and how many markets with tokens need no request.
 
     A stored price of the future does not count: behind it nothing would ever be found.
@@ -118,40 +110,48 @@ def _plan(stores: Stores, registry: pl.DataFrame, scope: PriceScope) -> tuple[li
     is_past = pl.col("ts") <= stores.now() + _CLOCK_SKEW
     stored = (
         stores.lake.scan("market_snapshot")
-        .filter((pl.col("data_source") == HISTORY_SOURCE) & is_past)
+        .filter((pl.col("data_source") == source) & is_past)
         .group_by("market_id")
         .agg(pl.col("ts").max().alias("last"))
         .collect()
     )
     plan = (
         yes_tokens(registry)
-        .join(registry.select("market_id", "status", "closed_at"), on="market_id")
+        .join(registry.select("market_id", "status", *_TIMES), on="market_id")
         .join(stored, on="market_id", how="left")
         .sort("market_id")
     )
     gap = (pl.col("closed_at") - pl.col("last")).dt.total_seconds()
     is_complete = (pl.col("status") != "ACTIVE") & (gap <= scope.complete_within_seconds)
     todo = plan.filter(~is_complete.fill_null(value=False))
-    rows = todo.select("market_id", "token_id", pl.col("last").dt.epoch("s") + 1).iter_rows()
-    return [_Wanted(*row) for row in rows], plan.height - todo.height
+    asked = todo.select(
+        "market_id",
+        "token_id",
+        pl.col("last").dt.epoch("s") + 1,
+        pl.min_horizontal("start_at", "created_at").dt.epoch("s"),
+        pl.col("closed_at").dt.epoch("s").fill_null(int(stores.now().timestamp())),
+    )
+    return [HistoryRequest(*row) for row in asked.iter_rows()], plan.height - todo.height
 
 
 async def _fetch(
-    rest: PolymarketRest, stores: Stores, batch: Sequence[_Wanted], letters: DeadLetters
+    venue: Venue, stores: Stores, batch: Sequence[HistoryRequest], letters: DeadLetters
 ) -> tuple[pl.DataFrame, IngestResult, list[VenueError]]:
     """Ask for one batch; points as (market_id, ts, p_yes), in the order asked, and failures."""
-    outcomes = await asyncio.gather(*(_ask(rest, wanted) for wanted in batch))
-    answered = [(w, a) for w, a in zip(batch, outcomes, strict=True) if isinstance(a, Answer)]
-    failed = [(w, e) for w, e in zip(batch, outcomes, strict=True) if isinstance(e, VenueError)]
-    telling = [(w, answer) for w, answer in answered if answer.value != _NOTHING]
+    outcomes = list(
+        zip(batch, await asyncio.gather(*(_ask(venue, wanted) for wanted in batch)), strict=True)
+    )
+    failed = [(w, e) for w, e in outcomes if isinstance(e, VenueError)]
+    answered = [(w, a) for w, part in outcomes if not isinstance(part, VenueError) for a in part]
+    telling = [(w, answer) for w, answer in answered if not venue.is_empty(answer.value)]
     raw_sha256 = None
     if telling:
         bodies = [RawAnswer(_request(w), answer.body) for w, answer in telling]
-        raw_sha256 = keep_raw(stores, HISTORY_SOURCE, bodies).sha256
+        raw_sha256 = keep_raw(stores, letters.source, bodies).sha256
     for wanted, error in failed:
         letters.add(_request(wanted), type(error).__name__, str(error), None)
     before = letters.count
-    points = _points(telling, letters, raw_sha256)
+    points = _points(venue, telling, letters, raw_sha256)
     part = IngestResult(
         "prices",
         rows_in=points.height + letters.count - before,
@@ -167,22 +167,25 @@ def _is_down(failed: Sequence[VenueError]) -> bool:
     return len(failed) > 1 and not any(isinstance(error, own) for error in failed)
 
 
-async def _ask(rest: PolymarketRest, wanted: _Wanted) -> Answer | VenueError:
+async def _ask(venue: Venue, wanted: HistoryRequest) -> Sequence[Answer] | VenueError:
     try:
-        return await rest.prices_history(wanted.token_id, start_ts=wanted.start_ts)
+        return await venue.history(wanted)
     except VenueError as error:  # one market's failure is its own; it is counted
         return error
 
 
 def _points(
-    answered: Sequence[tuple[_Wanted, Answer]], letters: DeadLetters, raw_sha256: str | None
+    venue: Venue,
+    answered: Sequence[tuple[HistoryRequest, Answer]],
+    letters: DeadLetters,
+    raw_sha256: str | None,
 ) -> pl.DataFrame:
     ids: list[str] = []
     times: list[list[int]] = []
     prices: list[list[float]] = []
     for wanted, answer in answered:
         try:
-            t, p, rejects = parse_history(answer.value)
+            t, p, rejects = venue.parse_history(answer.value)
         except RecordRejected as rejected:
             letters.add(_request(wanted), rejected.reason, rejected.detail, raw_sha256)
             continue
@@ -241,10 +244,10 @@ def _account(total: IngestResult, part: IngestResult) -> IngestResult:
     )
 
 
-def _request(wanted: _Wanted) -> dict[str, Any]:
+def _request(wanted: HistoryRequest) -> dict[str, Any]:
     return {"id": wanted.market_id, "market": wanted.token_id, "startTs": wanted.start_ts}
 
 
-def _batches(wanted: Sequence[_Wanted], size: int) -> Iterator[Sequence[_Wanted]]:
+def _batches(wanted: Sequence[HistoryRequest], size: int) -> Iterator[Sequence[HistoryRequest]]:
     for start in range(0, len(wanted), size):
         yield wanted[start : start + size]

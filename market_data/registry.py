@@ -16,7 +16,7 @@ import polars as pl
 from market_data.labels import decide
 from market_data.lake import polars_schema
 from market_data.schemas import SCHEMA_VERSION
-from market_data.venues.polymarket.parse import PLATFORM, MarketRow
+from market_data.venues.rows import MarketRow
 
 IDENTITY = ("event_id", "condition_id", "outcomes", "token_ids")
 """Fields that never change on a sound venue; when they do, the history row is a CONFLICT."""
@@ -84,7 +84,6 @@ def registry_frame(
         .otherwise(pl.lit("UNRESOLVED"))
     )
     return decided.with_columns(
-        platform=pl.lit(PLATFORM),
         status=status,
         resolved_at=pl.when(is_final).then(pl.coalesce("closed_at", "uma_end_at")),
         ingested_at=pl.lit(ingested_at, dtype=schema["ingested_at"]),

@@ -18,9 +18,8 @@ from market_data.categories import liquidity_bucket
 from market_data.labels import yes_index
 from market_data.lake import conform, polars_schema
 from market_data.schemas import SCHEMA_VERSION
+from market_data.venues.sources import SOURCES
 
-HISTORY_SOURCE = "polymarket/clob/prices-history"
-QUOTE_SOURCE = "polymarket/gamma/markets"
 SANE_SPREAD = 0.10
 """A mid between bid and ask is a price only while they are this close, in probability units."""
 
@@ -52,11 +51,11 @@ def build_snapshots(
         ``market_snapshot`` rows, sorted by market and time.
     """
     points = prices.unique(["market_id", "ts"], keep="last", maintain_order=True)
-    known = _with_market(points, registry).with_columns(
+    known = _with_market(points, registry, "platform").with_columns(
         bid=pl.lit(None, dtype=pl.Float64),
         ask=pl.lit(None, dtype=pl.Float64),
         volume_24h=pl.lit(None, dtype=pl.Float64),
-        data_source=pl.lit(HISTORY_SOURCE),
+        data_source=_source("history"),
         data_freshness_sec=pl.lit(0.0),
     )
     return _finish(known, open_interest)
@@ -80,7 +79,7 @@ def build_quotes(registry: pl.DataFrame, open_interest: pl.DataFrame | None = No
         pl.when(bid.is_between(0, 1)).then(bid).alias("bid"),
         pl.when(ask.is_between(0, 1)).then(ask).alias("ask"),
         "volume_24h",
-        pl.lit(QUOTE_SOURCE).alias("data_source"),
+        _source("markets").alias("data_source"),
         pl.lit(0.0).alias("data_freshness_sec"),
     )
     priced = quoted.filter(pl.col("p_yes").is_not_null())
@@ -108,9 +107,16 @@ def before_resolution(snapshots: pl.DataFrame, registry: pl.DataFrame) -> pl.Dat
     )
 
 
-def _with_market(points: pl.DataFrame, registry: pl.DataFrame) -> pl.DataFrame:
+def _source(kind: str) -> pl.Expr:
+    """The name of a platform's source of this kind (a field of ``Sources``)."""
+    names = {platform: getattr(sources, kind) for platform, sources in SOURCES.items()}
+    return pl.col("platform").replace_strict(names, default=None, return_dtype=pl.String)
+
+
+def _with_market(points: pl.DataFrame, registry: pl.DataFrame, *more: str) -> pl.DataFrame:
     """Join end and number of outcomes; drop what lies at or after the resolution."""
-    markets = registry.select("market_id", "end_at", pl.col("outcomes").list.len().alias("_n"))
+    columns = ("market_id", "end_at", *more)
+    markets = registry.select(*columns, pl.col("outcomes").list.len().alias("_n"))
     return before_resolution(points.join(markets, on="market_id", how="inner"), registry)
 
 

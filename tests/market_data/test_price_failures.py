@@ -17,7 +17,8 @@ from market_data.errors import VenueRefused
 from market_data.ingest import PriceScope, Stores, ingest_markets, ingest_prices
 from market_data.replay.archive import Archive
 from market_data.replay.server import create_app, run_app, serve
-from market_data.snapshots import HISTORY_SOURCE, yes_tokens
+from market_data.snapshots import yes_tokens
+from market_data.venues.sources import SOURCES
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -112,7 +113,7 @@ async def test_a_price_of_the_future_does_not_end_a_history(
             await ingest_markets(rest, stores)
             market = next(iter(three_markets(stores)))
             far = snapshot_rows([(market, datetime(2060, 1, 1, tzinfo=UTC), 0.5)])
-            source = pl.lit(HISTORY_SOURCE).alias("data_source")
+            source = pl.lit(SOURCES["polymarket"].history).alias("data_source")
             stores.lake.upsert("market_snapshot", far.with_columns(source))
             scope = PriceScope(market_ids=(market,), with_quotes=False)
             done = await ingest_prices(rest, stores, scope=scope)

@@ -9,61 +9,30 @@ pages as UTF-16 with a byte order mark, pages wrapped in an object. Everything e
 from __future__ import annotations
 
 import codecs
-import math
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import orjson
 
 from market_data.categories import canonical_category
 from market_data.errors import RecordRejected
+from market_data.venues.fields import (
+    EARLIEST_SECONDS,
+    LATEST_SECONDS,
+    first_number,
+    flag_or_none,
+    listed,
+    number_or_none,
+    parse_time,
+    positive_or_none,
+    text_or_none,
+    to_seconds,
+)
+from market_data.venues.rows import MarketRow
 
 PLATFORM = "polymarket"
 
 _WRAPPERS = ("markets", "events", "value", "data", "results")
-_EPOCH_LIMIT_SECONDS = 100_000_000_000  # beyond it a number of seconds would be the year 5138
-_EARLIEST_SECONDS = 946_684_800  # 2000-01-01, before any prediction market of today
-_LATEST_SECONDS = 4_102_444_800  # 2100-01-01, after the end of all that are open
-
-
-@dataclass(frozen=True, slots=True)
-class MarketRow:
-    """One Gamma market, read; fields as in ``schemas.MARKET_REGISTRY``.
-
-    ``is_closed`` and ``uma_end_at`` serve to decide status and resolution time.
-    """
-
-    market_id: str
-    event_id: str
-    venue_market_id: str
-    condition_id: str | None
-    slug: str | None
-    question: str
-    outcomes: list[str]
-    token_ids: list[str]
-    enable_order_book: bool | None
-    tags: list[str]
-    category: str
-    neg_risk: bool
-    market_structure: str
-    tick_size: float | None
-    created_at: datetime | None
-    start_at: datetime | None
-    end_at: datetime | None
-    closed_at: datetime | None
-    uma_end_at: datetime | None
-    is_closed: bool
-    volume_total: float | None
-    volume_24h: float | None
-    liquidity: float | None
-    open_interest: float | None
-    best_bid: float | None
-    best_ask: float | None
-    last_trade_price: float | None
-    outcome_prices: list[float] | None
-    uma_status: str | None
-    venue_updated_at: datetime | None
 
 
 def decode_page(raw: bytes) -> list[Any]:
@@ -104,13 +73,14 @@ def parse_market(record: Any) -> MarketRow:
     return MarketRow(
         market_id=f"{PLATFORM}:{venue_id}",
         event_id=f"{PLATFORM}:{event_id or 'market-' + venue_id}",
+        platform=PLATFORM,
         venue_market_id=venue_id,
         condition_id=text_or_none(record.get("conditionId")),
         slug=text_or_none(record.get("slug")),
         question=question,
         outcomes=outcomes,
         token_ids=_tokens(record, outcomes),
-        enable_order_book=_flag(record.get("enableOrderBook")),
+        enable_order_book=flag_or_none(record.get("enableOrderBook")),
         tags=tags,
         category=canonical_category(category, tags, question),
         neg_risk=bool(record.get("negRisk")),
@@ -122,13 +92,13 @@ def parse_market(record: Any) -> MarketRow:
         closed_at=parse_time(record.get("closedTime"), "closedTime"),
         uma_end_at=_uma_end(record),
         is_closed=bool(record["closed"]),
-        volume_total=_first_number(record, "volumeNum", "volume"),
-        volume_24h=_first_number(record, "volume24hr"),
-        liquidity=_first_number(record, "liquidityNum", "liquidity"),
-        open_interest=_first_number(record, "openInterest"),
-        best_bid=_first_number(record, "bestBid"),
-        best_ask=_first_number(record, "bestAsk"),
-        last_trade_price=_first_number(record, "lastTradePrice"),
+        volume_total=first_number(record, "volumeNum", "volume"),
+        volume_24h=first_number(record, "volume24hr"),
+        liquidity=first_number(record, "liquidityNum", "liquidity"),
+        open_interest=first_number(record, "openInterest"),
+        best_bid=first_number(record, "bestBid"),
+        best_ask=first_number(record, "bestAsk"),
+        last_trade_price=first_number(record, "lastTradePrice"),
         outcome_prices=_outcome_prices(record, outcomes),
         uma_status=_uma_status(record),
         venue_updated_at=parse_time(record.get("updatedAt"), "updatedAt"),
@@ -155,11 +125,11 @@ def parse_history(body: Any) -> tuple[list[int], list[float], list[tuple[str, An
     for point in points:
         try:
             at, price = point["t"], float(point["p"])
-            at = int(_seconds(at if type(at) is int else float(at)))
+            at = int(to_seconds(at if type(at) is int else float(at)))
         except (TypeError, KeyError, ValueError, OverflowError):
             rejects.append(("POINT_UNREADABLE", point))
             continue
-        if not _EARLIEST_SECONDS <= at < _LATEST_SECONDS:
+        if not EARLIEST_SECONDS <= at < LATEST_SECONDS:
             rejects.append(("TIME_OUT_OF_RANGE", point))
             continue
         if not -1e-9 <= price <= 1 + 1e-9:
@@ -168,85 +138,6 @@ def parse_history(body: Any) -> tuple[list[int], list[float], list[tuple[str, An
         t.append(at)
         p.append(min(max(price, 0.0), 1.0))
     return t, p, rejects
-
-
-def parse_time(value: Any, name: str = "time") -> datetime | None:
-    """Aware UTC time of ISO text, seconds, milliseconds or microseconds; None when absent.
-
-    >>> parse_time("2021-02-08 03:15:35+00").isoformat()
-    '2021-02-08T03:15:35+00:00'
-    >>> parse_time(1770394157000) == parse_time(1770394157)
-    True
-
-    Raises:
-        RecordRejected: ``TIME_UNREADABLE``.
-    """
-    if value is None or value == "":
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    try:
-        if math.isfinite(number):
-            return datetime.fromtimestamp(_seconds(number), tz=UTC)
-        at = datetime.fromisoformat(str(value).strip())
-    except (ValueError, OverflowError, OSError):
-        raise RecordRejected("TIME_UNREADABLE", f"{name}={value!r}") from None
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-
-
-def _seconds(number: float) -> float:
-    """A time in seconds, milliseconds or microseconds as seconds; whole numbers stay exact."""
-    for _ in range(2):
-        if abs(number) < _EPOCH_LIMIT_SECONDS:
-            break
-        number = number // 1000 if isinstance(number, int) else number / 1000.0
-    return number
-
-
-def text_or_none(value: Any) -> str | None:
-    """Text of an id or a name; None for absent or blank values and for containers."""
-    if value is None or isinstance(value, (dict, list, bool)):
-        return None
-    return str(value).strip() or None
-
-
-def number_or_none(value: Any) -> float | None:
-    """A finite number, also from text; None for everything else."""
-    if value is None or isinstance(value, (bool, dict, list)):
-        return None
-    try:
-        number = float(value)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def positive_or_none(value: Any) -> float | None:
-    """A finite number above zero, else None."""
-    number = number_or_none(value)
-    return number if number is not None and number > 0 else None
-
-
-def listed(value: Any, reason: str) -> list[Any] | None:
-    """A list that may be written as JSON text; None when absent.
-
-    Raises:
-        RecordRejected: ``reason``.
-    """
-    if value is None or value == "":
-        return None
-    if isinstance(value, str):
-        try:
-            value = orjson.loads(value)
-        except orjson.JSONDecodeError:
-            raise RecordRejected(reason, value[:200]) from None
-    if value is None:
-        return None
-    if not isinstance(value, list):
-        raise RecordRejected(reason, repr(value)[:200])
-    return value
 
 
 def _identity(record: Any) -> str:
@@ -334,15 +225,3 @@ def _uma_end(record: dict[str, Any]) -> datetime | None:
         return parse_time(record.get("umaEndDate"), "umaEndDate")
     except RecordRejected:
         return None
-
-
-def _flag(value: Any) -> bool | None:
-    return value if isinstance(value, bool) else None
-
-
-def _first_number(record: dict[str, Any], *names: str) -> float | None:
-    for name in names:
-        number = number_or_none(record.get(name))
-        if number is not None:
-            return number
-    return None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from market_data.errors import VenueBadPayload
+from market_data.errors import VenueBadPayload, VenueNotFound
 from market_data.venues.http import Answer, Page, Query, VenueHttp, cursor_pages, offset_pages
-from market_data.venues.polymarket.parse import decode_page
+from market_data.venues.polymarket.parse import PLATFORM, decode_page, parse_history, parse_market
 from market_data.venues.polymarket.settings import PolymarketSettings
+from market_data.venues.port import HistoryRequest, MarketScope, Points
+from market_data.venues.rows import MarketRow
 
 AMOUNT_FIELDS = {"splits": "amount", "merges": "amount", "redemptions": "payout"}
 """The subgraph's entities that move collateral, and the field that holds the amount."""
@@ -21,7 +23,50 @@ class PolymarketRest:
         self._http = http
         self._settings = settings
 
-    async def market_pages(self, query: Query) -> AsyncIterator[Page]:
+    @property
+    def platform(self) -> str:
+        """What stands before the colon of a market id."""
+        return PLATFORM
+
+    def listings(self, scope: MarketScope) -> list[Query]:
+        """One query for each value of Gamma's ``closed`` filter."""
+        bounds = [("end_date_min", scope.end_from), ("end_date_max", scope.end_to)]
+        within = [(k, at.strftime("%Y-%m-%dT%H:%M:%SZ")) for k, at in bounds if at is not None]
+        return [[("closed", "true" if closed else "false"), *within] for closed in scope.states]
+
+    async def market_pages(self, query: Query, scope: MarketScope) -> AsyncIterator[Page]:
+        """All pages of a listing, by cursor where the scope asks for it and the venue can."""
+        if scope.by_cursor:
+            began = False
+            try:
+                async for page in self.market_pages_by_cursor(query):
+                    began = True
+                    yield page
+            except VenueNotFound:
+                if began:
+                    raise
+            else:
+                return
+        async for page in self.market_pages_by_offset(query):
+            yield page
+
+    def parse_market(self, record: Any) -> MarketRow:
+        """Read one Gamma market; raises ``RecordRejected``."""
+        return parse_market(record)
+
+    async def history(self, wanted: HistoryRequest) -> Sequence[Answer]:
+        """The one answer that holds a history."""
+        return (await self.prices_history(wanted.token_id, start_ts=wanted.start_ts),)
+
+    def is_empty(self, value: Any) -> bool:
+        """Whether a history has no point."""
+        return bool(value == {"history": []})
+
+    def parse_history(self, value: Any) -> Points:
+        """Read a ``/prices-history`` body; raises ``RecordRejected``."""
+        return parse_history(value)
+
+    async def market_pages_by_offset(self, query: Query) -> AsyncIterator[Page]:
         """Pages of Gamma ``/markets`` by offset, in the order of their ids."""
         url = f"{self._settings.gamma_url}/markets"
 

@@ -12,12 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from market_data.errors import RecordRejected
-from market_data.venues.polymarket.parse import (
-    decode_page,
-    parse_history,
-    parse_market,
-    parse_time,
-)
+from market_data.venues.fields import parse_time
+from market_data.venues.polymarket.parse import decode_page, parse_history, parse_market
 
 Record = Callable[..., dict[str, Any]]
 

@@ -1,0 +1,29 @@
+"""The venues by name, and how the lake names what comes from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Names under which a venue's answers are stored, and its prices and dead letters marked.
+
+    Attributes:
+        markets: listings of markets, and the quotes that their records hold.
+        history: price histories.
+    """
+
+    markets: str
+    history: str
+
+
+SOURCES = {
+    "polymarket": Sources("polymarket/gamma/markets", "polymarket/clob/prices-history"),
+    "kalshi": Sources("kalshi/trade-api/events", "kalshi/trade-api/candlesticks"),
+    "manifold": Sources("manifold/v0/markets", "manifold/v0/bets"),
+}
+"""By platform, which is what stands before the colon of a market id."""
+
+PLATFORMS = tuple(SOURCES)
+HISTORY_SOURCES = tuple(source.history for source in SOURCES.values())
