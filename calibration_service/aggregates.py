@@ -165,7 +165,7 @@ def event_sums(rows: Rows, x: FloatArray, *, fitted: LogisticFit) -> Iterator[Ev
     place = equal_width_bins(rows.p) * atoms.size + atom_of
     binned = _sum(place, rows.y - rows.p, atoms.size * ECE_BINS).reshape(ECE_BINS, -1)
     for of_fine in rows.segments.of_fine:
-        segment, pair_of = _pairs(of_fine[atom_fine], atom_event)
+        segment, pair_of = pairs_of(of_fine[atom_fine], atom_event)
         sums = [_sum(pair_of, part, segment.size) for part in (*terms, *binned)]
         parts = _score_sums(
             rows, x, fitted=fitted, segment=of_fine[rows.segments.fine], pair=pair_of[atom_of]
@@ -195,7 +195,7 @@ def _atoms(event: IntArray, fine: IntArray, *, cells: int) -> tuple[IntArray, In
     return distinct, number[codes]
 
 
-def _pairs(segment: IntArray, event: IntArray) -> tuple[IntArray, IntArray]:
+def pairs_of(segment: IntArray, event: IntArray) -> tuple[IntArray, IntArray]:
     """Distinct pairs of segment and event, in time that grows linearly.
 
     Args:
@@ -249,7 +249,7 @@ def bin_events(rows: Rows) -> tuple[IntArray, FloatArray]:
     distinct, independent = np.zeros(shape, dtype=np.int64), np.zeros(shape)
     for of_fine in rows.segments.of_fine:
         cell = of_fine[place // ECE_BINS] * ECE_BINS + place % ECE_BINS
-        target, pair_of = _pairs(cell, event)
+        target, pair_of = pairs_of(cell, event)
         sizes = _sum(pair_of, size, target.size)
         length = distinct.size
         distinct += np.bincount(target, minlength=length).reshape(shape)

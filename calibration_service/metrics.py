@@ -9,12 +9,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from calibration_service import aggregates, intervals, logistic
+from calibration_service import aggregates, intervals, logistic, price_cells
 from calibration_service.frames import empty_frame, frame_of
 from calibration_service.reliability import consistency_band
 from calibration_service.scores import ECE_BINS, NullDraws, calibration_error, draw_null
 from calibration_service.segments import map_segments, segment_key, text_codes, with_segments
-from market_data.schemas import CALIBRATION_METRICS, RELIABILITY_CURVE
+from market_data.calibration_tables import RELIABILITY_CURVE, RELIABILITY_ISOTONIC
+from market_data.schemas import CALIBRATION_METRICS
 
 LOW_CONFIDENCE_EVENTS = 50
 """Segments with fewer independent events are marked ``low_confidence``."""
@@ -106,7 +107,12 @@ def build_metrics(
         for pairs in aggregates.event_sums(scored, x, fitted=fitted)
     ]
     by_events = {name: np.concatenate([margin[name] for margin in margins]) for name in margins[0]}
-    columns = {**_label_columns(scored), **_point_columns(sums, fitted), **by_events}
+    columns = {
+        **_label_columns(scored),
+        **_point_columns(sums, fitted),
+        **_price_columns(scored, sums),
+        **by_events,
+    }
     return frame_of(
         {**columns, "window": window, "run_id": run_id, "as_of": as_of}, CALIBRATION_METRICS
     )
@@ -133,6 +139,22 @@ def _point_columns(
         "log_loss": sums.log_loss / sums.size,
         "slope": fitted.slope,
         "intercept": fitted.intercept,
+    }
+
+
+def _price_columns(
+    scored: aggregates.Rows, sums: aggregates.SegmentSums
+) -> dict[str, NDArray[np.generic]]:
+    """Columns that rest on bins and on prices in order."""
+    found = price_cells.cell_scores(price_cells.segment_cells(scored))
+    gaps = np.abs(sums.bin_positive - sums.bin_price) / np.maximum(sums.bin_size, 1.0)
+    return {
+        "max_calibration_error": gaps.max(axis=1),
+        "ece_equal_mass": found.ece_equal_mass,
+        "sharpness": found.sharpness,
+        "miscalibration": found.miscalibration,
+        "discrimination": found.discrimination,
+        "uncertainty": found.uncertainty,
     }
 
 
@@ -210,3 +232,37 @@ def build_reliability(
         "as_of": as_of,
     }
     return frame_of(columns, RELIABILITY_CURVE)
+
+
+def build_isotonic(
+    rows: pl.DataFrame, *, window: str, run_id: str, as_of: datetime
+) -> pl.DataFrame:
+    """Isotonic (CORP) reliability of the pool of everything and of each single dimension.
+
+    Arguments as in `build_reliability`. A bin is a block of the curve: prices between its bounds
+    came true equally often; prices within 1e-4 are tied.
+
+    Returns:
+        Rows of ``reliability_isotonic``, ``observed_rate`` not decreasing in a segment.
+    """
+    if rows.is_empty():
+        return empty_frame(RELIABILITY_ISOTONIC)
+    scored = _rows_of(rows)
+    blocks = price_cells.isotonic_blocks(scored)
+    keys = np.array([segment_key(*label) for label in scored.segments.labels])
+    columns = {
+        "window": window,
+        "segment_key": keys[blocks.segment],
+        "run_id": run_id,
+        "bin": blocks.number,
+        "bin_lower": blocks.lower,
+        "bin_upper": blocks.upper,
+        "mean_price": blocks.price,
+        "observed_rate": blocks.rate,
+        "sample_size": blocks.size,
+        "event_count": blocks.events,
+        "consistency_lo": blocks.consistency_lo,
+        "consistency_hi": blocks.consistency_hi,
+        "as_of": as_of,
+    }
+    return frame_of(columns, RELIABILITY_ISOTONIC)

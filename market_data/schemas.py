@@ -5,13 +5,20 @@ are named here, and nothing else. Times are UTC microseconds, probabilities are 
 ids are text, money is float64 US dollars (Decimal lives in the execution ledger alone).
 
 ``schema_version`` is a constant column of every table; it rises when a column changes meaning.
-The tables of forecasts are described beside, in `forecast_tables`.
+Beside it stand `calibration_tables`, `forecast_tables` and `evaluation_tables`.
 """
 
 from __future__ import annotations
 
 import pyarrow as pa
 
+from market_data.calibration_tables import (
+    CALIBRATION_DRIFT,
+    RECALIBRATION_CHOICE,
+    RECALIBRATION_STATE,
+    RELIABILITY_CURVE,
+    RELIABILITY_ISOTONIC,
+)
 from market_data.evaluation_tables import EVALUATION, PROMOTION
 from market_data.forecast_tables import (
     CONFORMAL_ADAPTIVE,
@@ -19,6 +26,7 @@ from market_data.forecast_tables import (
     CONFORMAL_STATE,
     FORECAST_BAND,
 )
+from market_data.stage_tables import STAGE_INPUT
 from market_data.table import COUNT, FLAG, REAL, SCHEMA_VERSION, TEXT, TEXTS, TIME, Table
 from market_data.table import describe as _table
 
@@ -175,6 +183,12 @@ _SCORED = {
     "ece_bias_corrected": REAL,
     "ece_null_lo": REAL,
     "ece_null_hi": REAL,
+    "ece_equal_mass": REAL,
+    "max_calibration_error": REAL,
+    "sharpness": REAL,  # variance of the prices
+    "miscalibration": REAL,  # brier = miscalibration − discrimination + uncertainty (CORP)
+    "discrimination": REAL,
+    "uncertainty": REAL,
     "slope": REAL,
     "slope_lo": REAL,
     "slope_hi": REAL,
@@ -192,26 +206,6 @@ CALIBRATION_METRICS = _table(
         "run_id": TEXT,
         **_SEGMENT,
         **_SCORED,
-        "as_of": TIME,
-    },
-)
-
-RELIABILITY_CURVE = _table(
-    "reliability_curve",
-    ("window", "segment_key", "run_id", "bin"),
-    {
-        "window": TEXT,
-        "segment_key": TEXT,
-        "run_id": TEXT,
-        "bin": COUNT,
-        "bin_lower": REAL,
-        "bin_upper": REAL,
-        "mean_price": REAL,
-        "observed_rate": REAL,
-        "sample_size": COUNT,
-        "event_count": COUNT,
-        "consistency_lo": REAL,
-        "consistency_hi": REAL,  # where the rate lies, 95 %, if calibrated
         "as_of": TIME,
     },
 )
@@ -335,9 +329,14 @@ TABLES: dict[str, Table] = {
         CONFORMAL_ADAPTIVE,
         CALIBRATION_METRICS,
         RELIABILITY_CURVE,
+        RELIABILITY_ISOTONIC,
+        RECALIBRATION_STATE,
+        RECALIBRATION_CHOICE,
+        CALIBRATION_DRIFT,
         TRUST_SCORE,
         SCOREBOARD,
         RUN_METADATA,
+        STAGE_INPUT,
         DEAD_LETTER,
         RAW_FILE,
         OPEN_INTEREST,

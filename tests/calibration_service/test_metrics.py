@@ -10,8 +10,16 @@ import pytest
 from calibration_service import scores
 from calibration_service.frames import schema_of
 from calibration_service.logistic import fit_one
-from calibration_service.metrics import build_metrics, build_reliability, scored_rows
-from market_data.schemas import CALIBRATION_METRICS, RELIABILITY_CURVE
+from calibration_service.metrics import (
+    build_isotonic,
+    build_metrics,
+    build_reliability,
+    scored_rows,
+)
+from calibration_service.point_scores import point_scores
+from calibration_service.reliability import corp, corp_decomposition
+from market_data.calibration_tables import RELIABILITY_CURVE, RELIABILITY_ISOTONIC
+from market_data.schemas import CALIBRATION_METRICS
 
 AS_OF = datetime(2026, 6, 1, tzinfo=UTC)
 
@@ -75,6 +83,13 @@ def test_a_segment_is_scored_as_its_rows_alone_would_be(key, where):
     assert got["log_loss"] == pytest.approx(scores.log_loss(p, y))
     sums = scores.bin_sums(p, y, bin_of=scores.equal_width_bins(p))
     assert got["ece"] == pytest.approx(scores.ece(sums))
+    assert got["max_calibration_error"] == pytest.approx(scores.max_calibration_error(sums))
+    equal_mass = scores.bin_sums(p, y, bin_of=scores.equal_mass_bins(p))
+    assert got["ece_equal_mass"] == pytest.approx(scores.ece(equal_mass))
+    assert got["sharpness"] == pytest.approx(scores.sharpness(p))
+    parts = corp_decomposition(p, y)
+    for name in ("miscalibration", "discrimination", "uncertainty"):
+        assert got[name] == pytest.approx(getattr(parts, name), abs=1e-9)
     fitted = fit_one(p, y)
     assert got["slope"] == pytest.approx(fitted.slope[0], abs=2e-3)
     assert got["intercept"] == pytest.approx(fitted.intercept[0], abs=2e-3)
@@ -175,6 +190,75 @@ def test_the_reliability_table_adds_up_and_holds_its_bands():
     assert (whole["event_count"] <= whole["sample_size"]).all()
     inside = whole["observed_rate"].is_between(whole["consistency_lo"], whole["consistency_hi"])
     assert inside.sum() >= 8
+
+
+@pytest.mark.parametrize(
+    ("key", "where"),
+    [
+        ("category=*|liquidity=*|tte=*", pl.lit(value=True)),
+        ("category=*|liquidity=LOW|tte=*", pl.col("liquidity_bucket") == "LOW"),
+    ],
+)
+def test_isotonic_blocks_are_those_of_the_corp_curve_of_the_segment(key, where):
+    rows = history()
+    table = build_isotonic(rows, window="90d", run_id="run", as_of=AS_OF)
+    assert table.schema == schema_of(RELIABILITY_ISOTONIC)
+    got, part = table.filter(pl.col("segment_key") == key), rows.filter(where)
+    curve = corp(part["p_yes"].to_numpy(), part["outcome_yes"].to_numpy())
+    np.testing.assert_allclose(got["observed_rate"], np.unique(curve.rate.round(9)), atol=1e-8)
+    assert got["bin"].to_list() == list(range(got.height))
+    assert got["sample_size"].sum() == part.height
+    assert (got["bin_upper"][:-1] < got["bin_lower"][1:]).all()
+    for row in got.iter_rows(named=True):
+        inside = part.filter(
+            pl.col("p_yes").is_between(row["bin_lower"] - 1e-9, row["bin_upper"] + 1e-9)
+        )
+        assert row["event_count"] == inside["event_id"].n_unique()
+        assert row["mean_price"] == pytest.approx(inside["p_yes"].mean())
+
+
+def test_isotonic_curves_are_kept_for_the_pool_and_single_dimensions():
+    table = build_isotonic(history(), window="90d", run_id="run", as_of=AS_OF)
+    kept = {tuple(part.split("=")[1] for part in key.split("|")) for key in table["segment_key"]}
+    assert all(sum(name != "*" for name in names) <= 1 for names in kept)
+    assert {("*", "*", "*"), ("sports", "*", "*"), ("*", "LOW", "*")} <= kept
+
+
+def test_any_row_order_gives_the_same_isotonic_curve():
+    rows = history()
+    one, other = (
+        build_isotonic(part, window="90d", run_id="run", as_of=AS_OF)
+        for part in (rows, rows.sample(fraction=1.0, shuffle=True, seed=3))
+    )
+    assert one.equals(other)
+
+
+def test_scores_without_intervals_are_those_of_the_metrics():
+    rows = history()
+    rows = rows.with_columns(
+        pl.when(pl.col("p_yes") < 0.5).then(pl.col("category")).alias("category")
+    )
+    found, whole = point_scores(rows), metrics_of(rows)
+    joined = whole.join(found, on="segment_key", suffix="_point")
+    assert joined.height == whole.height == found.height
+    for name in ("sample_size", "base_rate", "mean_price", "brier", "log_loss", "ece"):
+        np.testing.assert_allclose(joined[name], joined[f"{name}_point"], rtol=1e-9, atol=1e-12)
+
+
+def test_no_rows_have_no_point_scores():
+    assert point_scores(history().clear()).height == 0
+
+
+@pytest.mark.soak
+def test_seven_million_rows_a_second_are_scored_without_intervals(capsys):
+    rows, taken = history(n=1_000_000, events=20_000), []
+    for _ in range(5):
+        started = time.perf_counter()
+        point_scores(rows)
+        taken.append(time.perf_counter() - started)
+    with capsys.disabled():
+        print(f"\npoint scores: {1 / min(taken):.1f} M rows/s")
+    assert min(taken) < 1 / 7
 
 
 def test_100_000_rows_are_scored_in_well_under_a_second():
