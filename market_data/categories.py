@@ -48,8 +48,59 @@ _WORDS: dict[str, str] = {
 CATEGORIES = (*_WORDS, OTHER)
 """Every value that ``canonical_category`` can return."""
 
+_SERIES = {
+    "sports": (
+        "MVESPORTS MVENFL MVENBA MVECROSS NBA WNBA NFL MLB NHL NCAA UFC EPL MLS ATP WTA PGA F1 "
+        "LALIGA SERIEA BUNDESLIGA LIGUE1 UCL SUPERBOWL BOXING NASCAR T20 IPL CS2 LOL"
+    ),
+    "crypto": "BTC ETH SOL XRP DOGE SHIBA BITCOIN CRYPTO",
+    "economics": (
+        "FED CPI GDP INX NASDAQ PAYROLLS U3 RATECUT RECSSN WTI GAS EURUSD USDJPY TNOTE MORTGAGE "
+        "AAAGAS JOBLESS PCE HOUS"
+    ),
+    "weather": "HIGH LOWT RAIN SNOW HURR TORNADO TEMP HMONTH",
+    "politics": (
+        "PRES SENATE HOUSE GOV APRPOTUS TRUMP CABINET SCOTUS VETO MAYOR POPE NEWPOPE IMPEACH "
+        "SHUTDOWN GOVSHUT"
+    ),
+    "culture": "OSCAR GRAM EMMY SPOTIFY BILLBOARD NETFLIX TOPSONG TOPALBUM",
+    "science": "LLM SPACEX MARS ELONMARS ERUPT",
+}  # fmt: skip
+"""First letters of Kalshi's series tickers, without the leading KX."""
+
+_KALSHI = {
+    "climate and weather": "weather",
+    "companies": "economics",
+    "financials": "economics",
+    "entertainment": "culture",
+    "social": "culture",
+    "mentions": "culture",
+    "elections": "politics",
+    "world": "politics",
+}
+"""Categories of Kalshi whose words alone would say something else, or nothing."""
+
 _BY_WORD = {word: category for category, text in _WORDS.items() for word in text.split()}
+_BY_SERIES = {prefix: category for category, text in _SERIES.items() for prefix in text.split()}
 _SPLIT = re.compile(r"[^a-z0-9&]+")
+
+
+def kalshi_category(category: str | None, series: str) -> str | None:
+    """The venue's own category, else the one that a series ticker begins with, else None.
+
+    The longest known beginning decides.
+
+    >>> kalshi_category(None, "KXNBAPTS"), kalshi_category("Climate and Weather", "KXHIGHNY")
+    ('sports', 'weather')
+    >>> kalshi_category("Exotics", "ABC")
+    'Exotics'
+    """
+    known = _KALSHI.get((category or "").strip().lower())
+    if known is not None or (category and _vote(category)):
+        return known or category
+    name = series.upper().removeprefix("KX")
+    matching = [prefix for prefix in _BY_SERIES if name.startswith(prefix)]
+    return _BY_SERIES[max(matching, key=len)] if matching else category
 
 
 def canonical_category(category: str | None, tags: Iterable[str], question: str) -> str:

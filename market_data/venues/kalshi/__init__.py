@@ -1,0 +1,1 @@
+"""Kalshi's public trade API, version 2."""

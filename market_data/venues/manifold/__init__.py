@@ -1,0 +1,1 @@
+"""Manifold's public API, version 0."""
