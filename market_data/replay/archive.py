@@ -7,9 +7,12 @@ On disk it is a folder::
     events.jsonl         Gamma event records, without their nested markets
     prices.parquet       token_id text, t list[int64 UTC seconds], p list[float64]
     splits.jsonl         activity-subgraph entities; likewise merges.jsonl, redemptions.jsonl
+    kalshi_events.jsonl  optional: Kalshi's events with their nested markets
+    manifold_markets.jsonl  optional: Manifold's markets, whole records
     truth.json           optional: what a simulated archive was drawn from
 
-A recorded archive has the same files without ``truth.json``.
+Prices of the other venues stand in prices.parquet too, under the tokens "kalshi/<ticker>" and
+"manifold/<id>". A recorded archive has the same files without ``truth.json``.
 """
 
 from __future__ import annotations
@@ -28,12 +31,15 @@ FORMAT = 1
 PRICE_SCHEMA = {"token_id": pl.String(), "t": pl.List(pl.Int64()), "p": pl.List(pl.Float64())}
 
 _RECORDS = ("markets", "events", "splits", "merges", "redemptions")
+_OTHERS = ("kalshi_events", "manifold_markets")
 _REQUIRED = {
     "markets": ("id", "conditionId"),
     "events": ("id",),
     "splits": ("id", "timestamp", "condition", "amount"),
     "merges": ("id", "timestamp", "condition", "amount"),
     "redemptions": ("id", "timestamp", "condition", "payout"),
+    "kalshi_events": ("event_ticker", "series_ticker", "markets"),
+    "manifold_markets": ("id", "createdTime"),
 }
 
 Record = dict[str, Any]
@@ -59,14 +65,19 @@ class Archive:
     merges: list[Record] = field(default_factory=list)
     redemptions: list[Record] = field(default_factory=list)
     truth: Record | None = None
+    kalshi_events: list[Record] = field(default_factory=list)
+    manifold_markets: list[Record] = field(default_factory=list)
 
 
 def write_archive(archive: Archive, folder: Path) -> None:
     """Write ``archive`` into ``folder`` (made if absent); the manifest comes last."""
     folder.mkdir(parents=True, exist_ok=True)
     counts: dict[str, int] = {}
-    for name in _RECORDS:
+    for name in _RECORDS + _OTHERS:
         records: list[Record] = getattr(archive, name)
+        if name in _OTHERS and not records:
+            (folder / f"{name}.jsonl").unlink(missing_ok=True)
+            continue
         (folder / f"{name}.jsonl").write_bytes(
             b"".join(orjson.dumps(record) + b"\n" for record in records)
         )
@@ -94,7 +105,8 @@ def read_archive(folder: Path) -> Archive:
     if manifest.get("format") != FORMAT:
         raise ArchiveError(f"{folder / 'manifest.json'}: field 'format' must be {FORMAT}")
     as_of = _as_of(folder, manifest)
-    records = {name: _read_records(folder / f"{name}.jsonl", name) for name in _RECORDS}
+    there = [*_RECORDS, *(name for name in _OTHERS if (folder / f"{name}.jsonl").exists())]
+    records = {name: _read_records(folder / f"{name}.jsonl", name) for name in there}
     prices = _read_prices(folder / "prices.parquet")
     found = {name: len(rows) for name, rows in records.items()} | {"prices": prices.height}
     for name, expected in dict(manifest.get("counts") or {}).items():

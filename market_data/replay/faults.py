@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 KINDS = ("latency", "rate_limit", "server_error", "drop", "truncate", "repeat")
-_PAGING = ("offset", "after_cursor")
+_PAGING = ("offset", "after_cursor", "next_cursor", "cursor", "before")
 _CURSOR_VARIABLES = ("lastId", "skip")
 
 

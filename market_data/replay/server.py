@@ -1,8 +1,9 @@
 """A loopback server that answers as the real venues do, from an archive.
 
 Base paths: ``/gamma`` (``/markets``, ``/events`` and their ``/keyset`` forms), ``/clob``
-(``/prices-history``, ``/book``) and ``/subgraph/activity`` (GraphQL). ``/health`` is never harmed
-by faults.
+(``/prices-history``, ``/book``), ``/subgraph/activity`` (GraphQL), ``/kalshi`` (``/events``,
+``/markets``, candles) and ``/manifold`` (``/markets``, ``/market/{id}``, ``/bets``). ``/health`` is
+never harmed by faults.
 
 As a process::
 
@@ -39,7 +40,10 @@ from starlette.routing import Route
 from market_data.errors import ArchiveError
 from market_data.replay.archive import Archive, read_archive
 from market_data.replay.faults import FaultPlan, FaultyApp
-from market_data.replay.venue import BadRequest, Collection, NotFound, Venue, stamp
+from market_data.replay.kalshi import Kalshi
+from market_data.replay.manifold import Manifold
+from market_data.replay.paths import BadRequest, NotFound
+from market_data.replay.venue import Collection, Venue, stamp
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -78,11 +82,49 @@ def create_app(archive: Archive) -> Starlette:
             Route("/clob/prices-history", prices_history),
             Route("/clob/book", book),
             Route("/subgraph/activity", graphql, methods=["POST"]),
+            *_kalshi_routes(Kalshi(archive)),
+            *_manifold_routes(Manifold(archive)),
             *_listing_routes("markets", venue.markets),
             *_listing_routes("events", venue.events),
         ],
         exception_handlers={BadRequest: _refuse},
     )
+
+
+def _kalshi_routes(venue: Kalshi) -> list[Route]:
+    async def events(request: Request) -> Response:
+        return _json(venue.events(request.query_params.multi_items()))
+
+    async def markets(request: Request) -> Response:
+        return _json(venue.markets(request.query_params.multi_items()))
+
+    async def candlesticks(request: Request) -> Response:
+        path, query = request.path_params, request.query_params.multi_items()
+        return _json(venue.candlesticks(path["series"], path["ticker"], query))
+
+    place = "/kalshi/series/{series}/markets/{ticker}/candlesticks"
+    return [
+        Route("/kalshi/events", events),
+        Route("/kalshi/markets", markets),
+        Route(place, candlesticks),
+    ]
+
+
+def _manifold_routes(venue: Manifold) -> list[Route]:
+    async def markets(request: Request) -> Response:
+        return _json(venue.markets(request.query_params.multi_items()))
+
+    async def market(request: Request) -> Response:
+        return _json(venue.market(request.path_params["id"]))
+
+    async def bets(request: Request) -> Response:
+        return _json(venue.bets(request.query_params.multi_items()))
+
+    return [
+        Route("/manifold/markets", markets),
+        Route("/manifold/market/{id}", market),
+        Route("/manifold/bets", bets),
+    ]
 
 
 def _listing_routes(name: str, collection: Collection) -> list[Route]:

@@ -96,6 +96,7 @@ class SimulationConfig:
         sibling_correlation: copula correlation within an event, in [0, 1).
         logit_sd: standard deviation of the T-24h price in logit space.
         segments: the truth, one entry for each category × liquidity bucket.
+        mirror_share: share of the yes/no markets that Kalshi and Manifold trade too.
     """
 
     seed: int = 7
@@ -113,6 +114,7 @@ class SimulationConfig:
     sibling_correlation: float = 0.3
     logit_sd: float = 1.6
     segments: tuple[SegmentTruth, ...] = field(default_factory=default_truth)
+    mirror_share: float = 0.0
 
     def __post_init__(self) -> None:
         if self.n_markets < 1 or self.snapshots_per_market < 4:

@@ -10,6 +10,7 @@ import orjson
 import polars as pl
 
 from market_data.replay.archive import PRICE_SCHEMA, Archive
+from market_data.replay.mirrors import draw_mirrors
 from market_data.replay.simulate import (
     CATEGORIES,
     KIND_LABELS,
@@ -51,15 +52,19 @@ def simulate(config: SimulationConfig) -> Archive:
     for market, index in zip(markets, truth.event.tolist(), strict=True):
         market["events"] = [events[index]]
     splits, merges, redemptions = _entities(config, truth, flows, names)
+    mirrors = draw_mirrors(config, truth, paths, names.outcomes)
+    elsewhere = pl.DataFrame(mirrors.prices, schema=PRICE_SCHEMA, orient="row")
     return Archive(
         as_of=config.as_of,
         markets=markets,
         events=events,
-        prices=_prices(config, paths, names),
+        prices=pl.concat([_prices(config, paths, names), elsewhere]),
         splits=splits,
         merges=merges,
         redemptions=redemptions,
-        truth=_truth_record(config, truth, names),
+        truth=_truth_record(config, truth, names) | {"questions": mirrors.questions},
+        kalshi_events=mirrors.kalshi_events,
+        manifold_markets=mirrors.manifold_markets,
     )
 
 

@@ -14,20 +14,13 @@ import orjson
 
 from market_data.replay.archive import Archive, Record
 from market_data.replay.graphql import QueryError, parse_listing, select
+from market_data.replay.paths import BadRequest, NotFound, histories, whole
 
 _INTERVALS = {"1h": 3600, "6h": 21_600, "1d": 86_400, "1w": 604_800, "1m": 2_592_000}
 _MAX_PAGE = 500
 _FLAGS = ("closed", "active", "archived")
 _RANGES = {"start_date": "startDate", "end_date": "endDate"}
 _LISTS = {"id": "id", "slug": "slug", "condition_ids": "conditionId"}
-
-
-class BadRequest(ValueError):
-    """A request that the real venue would refuse; the message is sent to the client."""
-
-
-class NotFound(BadRequest):
-    """Nothing of that name at the venue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +42,7 @@ class Collection:
     def page(self, query: list[tuple[str, str]], *, with_cursor: bool) -> Page:
         """One page; raises BadRequest on a parameter that cannot be read."""
         options = dict(query)
-        limit = min(_whole(options, "limit", 20), _MAX_PAGE)
+        limit = min(whole(options, "limit", 20), _MAX_PAGE)
         after = _decode(options.get("after_cursor", "")) if with_cursor else None
         paging = ("limit", "offset", "after_cursor")
         key = tuple(sorted((k, v) for k, v in query if k not in paging))
@@ -57,7 +50,7 @@ class Collection:
             self._listings[key] = self._matching(key)
         listing = self._listings[key]
         start = (
-            _whole(options, "offset", 0)
+            whole(options, "offset", 0)
             if after is None
             else _behind(listing, after, "order" in options)
         )
@@ -100,10 +93,7 @@ class Venue:
         for index, market in enumerate(archive.markets):
             for place, token in enumerate(_texts(market.get("clobTokenIds"))):
                 self._token[token] = (index, place)
-        self._history = {
-            token: (np.asarray(t, dtype=np.int64), np.asarray(p, dtype=np.float64))
-            for token, t, p in archive.prices.iter_rows()
-        }
+        self._history = histories(archive.prices)
         self._entities = {
             "splits": _by_id(archive.splits),
             "merges": _by_id(archive.merges),
@@ -117,13 +107,13 @@ class Venue:
         if not options.get("market"):
             raise BadRequest("market is required")
         t, p = self._series(options["market"])
-        start, end = _whole(options, "startTs", 0), _whole(options, "endTs", 1 << 62)
+        start, end = whole(options, "startTs", 0), whole(options, "endTs", 1 << 62)
         interval = options.get("interval", "max")
         if interval in _INTERVALS and "startTs" not in options:
             start = self._as_of - _INTERVALS[interval]
         left, right = np.searchsorted(t, start, "left"), np.searchsorted(t, end, "right")
         t, p = t[left:right], p[left:right]
-        step = 60 * _whole(options, "fidelity", 1)
+        step = 60 * whole(options, "fidelity", 1)
         if step > 60 and len(t) > 1:  # the last point of each bucket
             last = np.r_[np.diff(t // step) != 0, True]
             t, p = t[last], p[last]
@@ -209,16 +199,6 @@ def _by_id(rows: list[Record]) -> tuple[list[Record], list[str]]:
 def _texts(value: Any) -> list[str]:
     listed = orjson.loads(value) if isinstance(value, str) and value else value
     return [str(item) for item in listed or []]
-
-
-def _whole(options: dict[str, str], name: str, default: int) -> int:
-    try:
-        value = int(options.get(name, default))
-    except ValueError:
-        raise BadRequest(f"{name} is not a whole number") from None
-    if value < 0:
-        raise BadRequest(f"{name} is negative")
-    return value
 
 
 def _behind(listing: list[int], record: int, is_reordered: bool) -> int:

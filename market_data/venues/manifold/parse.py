@@ -118,7 +118,7 @@ def needs_answers(record: Any) -> bool:
     """Whether a record of the listing is a market whose answers the listing left out."""
     return (
         isinstance(record, dict)
-        and record.get("outcomeType") in _ANSWERED
+        and text_or_none(record.get("outcomeType")) in _ANSWERED
         and not record.get("answers")
         and text_or_none(record.get("id")) is not None
     )
@@ -139,15 +139,15 @@ def _sides(
     record: dict[str, Any], venue_id: str
 ) -> tuple[str, list[str], list[str], list[float] | None]:
     """(structure, outcomes, what histories are asked by, prices now) of a market."""
-    kind = record.get("outcomeType")
+    kind = text_or_none(record.get("outcomeType"))
     if kind in _TWO_SIDED:
-        structure, outcomes = _TWO_SIDED[str(kind)]
+        structure, outcomes = _TWO_SIDED[kind]
         price = _probability(record.get("probability"))
         return structure, list(outcomes), [venue_id], None if price is None else [price, 1 - price]
     if kind not in _ANSWERED:
         raise RecordRejected("NOT_A_MARKET", repr(kind)[:200])
     if needs_answers(record):
-        raise RecordRejected("ANSWERS_MISSING", str(kind))
+        raise RecordRejected("ANSWERS_MISSING", kind or "")
     answers = record["answers"]
     if not isinstance(answers, list) or not all(_is_answer(answer) for answer in answers):
         raise RecordRejected("ANSWERS_UNREADABLE", repr(answers)[:200])
