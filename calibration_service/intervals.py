@@ -119,11 +119,31 @@ def signed_ratio(numerator: FloatArray, size: FloatArray, *, groups: EventGroups
     Differences are skewed, so the t is bent by Hall's cubic transformation (J. R. Stat. Soc. B
     54, 1992, doi:10.1111/j.2517-6161.1992.tb01872.x); arguments as in `ratio_of`.
     """
-    ratio, quantile = ratio_of(numerator, size, groups=groups), t_quantile(groups.events())
+    return signed_interval(ratio_of(numerator, size, groups=groups), groups.events())
+
+
+def signed_interval(ratio: Ratio, events: IntArray) -> Intervals:
+    """`signed_ratio` of a ratio that is there already; events: [G] int64."""
+    quantile = t_quantile(events)
     return Intervals(
         ratio.value - _bent(quantile, ratio.skew) * ratio.error,
         ratio.value - _bent(-quantile, ratio.skew) * ratio.error,
     )
+
+
+def probability_below_zero(ratio: Ratio, events: IntArray) -> FloatArray:
+    """[G] float64: one-sided p-value of "the mean is not below zero"; see `signed_ratio`.
+
+    It is below 0.025 exactly where the upper end of the 95 % interval is below zero.
+
+    Args:
+        ratio: the mean with its error and skewness.
+        events: [G] int64, independent events; below two there is no test.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        u, a = ratio.value / ratio.error, ratio.skew
+        straightened = u + a * u * u / 3.0 + a * a * u**3 / 27.0 + a / 6.0
+    return np.asarray(special.stdtr(np.where(events >= 2, events - 1.0, np.nan), straightened))
 
 
 def _bent(z: FloatArray, skew: FloatArray) -> FloatArray:
@@ -160,6 +180,24 @@ def logistic_intervals(
     Returns:
         (intercept, slope).
     """
+    on_intercept, on_slope = logistic_influence(parts, groups=groups)
+    events = groups.events()
+    shrink = np.maximum(events - 1.0, 0.0) / np.maximum(events, 1)
+    quantile = t_quantile(events)
+    ends = []
+    for estimate, influence in ((fitted.intercept, on_intercept), (fitted.slope, on_slope)):
+        width = quantile * np.sqrt(shrink * groups.total(influence * influence))
+        ends.append(Intervals(estimate - width, estimate + width))
+    return ends[0], ends[1]
+
+
+def logistic_influence(parts: EventScores, *, groups: EventGroups) -> tuple[FloatArray, FloatArray]:
+    """What leaving out each event does to the fit of its segment.
+
+    Returns:
+        (on the intercept, on the slope), [P] float64 each: the leave-one-out step
+        ``(H - H_e)⁻¹ U_e``. Sums of its products times (E - 1) / E are the covariance CR3.
+    """
     h_aa, h_ab, h_bb = (
         groups.total(part)[groups.segment] for part in (parts.aa, parts.ab, parts.bb)
     )
@@ -174,11 +212,20 @@ def logistic_intervals(
     determinant = np.where(determinant > 0.0, determinant, np.nan)
     on_intercept = (bb * parts.score - ab * parts.score_x) / determinant
     on_slope = (aa * parts.score_x - ab * parts.score) / determinant
-    events = groups.events()
-    shrink = np.maximum(events - 1.0, 0.0) / np.maximum(events, 1)
-    quantile = t_quantile(events)
-    ends = []
-    for estimate, influence in ((fitted.intercept, on_intercept), (fitted.slope, on_slope)):
-        width = quantile * np.sqrt(shrink * groups.total(influence * influence))
-        ends.append(Intervals(estimate - width, estimate + width))
-    return ends[0], ends[1]
+    return on_intercept, on_slope
+
+
+def holm(p: FloatArray) -> FloatArray:
+    """[K] float64 in [0, 1]: adjusted p-values that keep the family-wise rate; NaN is no test.
+
+    Holm, Scand. J. Statist. 6, 1979, https://www.jstor.org/stable/4615733.
+
+    >>> holm(np.array([0.01, 0.04, np.nan, 0.03])).tolist()
+    [0.03, 0.06, nan, 0.06]
+    """
+    adjusted = np.full(p.size, np.nan)
+    tested = np.flatnonzero(~np.isnan(p))
+    order = tested[np.argsort(p[tested], kind="stable")]
+    raised = p[order] * (order.size - np.arange(order.size))
+    adjusted[order] = np.minimum(np.maximum.accumulate(raised), 1.0)
+    return adjusted

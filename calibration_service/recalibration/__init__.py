@@ -1,0 +1,1 @@
+"""Recalibration: maps from prices to probabilities, chosen, promoted and kept as state."""
