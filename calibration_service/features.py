@@ -23,7 +23,10 @@ event_dispersion        sample standard deviation of the same, from two markets 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntFlag
+from functools import reduce
+from operator import add
 
 import polars as pl
 
@@ -35,6 +38,10 @@ from market_data.schemas import FEATURE_FRAME
 RETURN_STEPS = (1, 3, 6)
 STD_STEPS = (3, 5, 12)
 VOLUME_STEPS = 12
+MEMORY_STEPS = 12
+"""A row depends on as many earlier rows of its market, and on no older one."""
+
+FORMULA_VERSION = "features-2"
 STALE_SECONDS = 3_600.0
 
 
@@ -57,7 +64,7 @@ class Impute(IntFlag):
     """More than an hour since the previous snapshot: the step spans a gap."""
 
 
-_INPUTS = (
+INPUTS = (
     "p_yes",
     "volume_24h",
     "open_interest",
@@ -65,6 +72,7 @@ _INPUTS = (
     "tte_seconds",
     "data_freshness_sec",
 )
+"""Columns of a snapshot that features are made of."""
 
 
 def build_features(snapshots: pl.DataFrame, *, registry: pl.DataFrame) -> pl.DataFrame:
@@ -79,10 +87,10 @@ def build_features(snapshots: pl.DataFrame, *, registry: pl.DataFrame) -> pl.Dat
     """
     events = registry.select("market_id", "event_id")
     ordered = (
-        snapshots.select("ts", "market_id", *_INPUTS)
+        snapshots.select("ts", "market_id", *INPUTS)
         .join(events, on="market_id", how="left")
         .with_columns(
-            pl.col(_INPUTS).cast(pl.Float64).fill_nan(None),
+            pl.col(INPUTS).cast(pl.Float64).fill_nan(None),
             pl.col("event_id").fill_null(pl.col("market_id")),
         )
         .sort("market_id", "ts")
@@ -120,19 +128,31 @@ def _from_returns() -> list[pl.Expr]:
     """The first return of a market is null, so a full window never crosses into another market."""
     last = pl.col("logit_return_1")
     previous = _earlier("logit_return_1", 1)
-    deviations = [
-        last.rolling_std(steps, min_samples=steps).alias(f"rolling_std_{steps}")
-        for steps in STD_STEPS
-    ]
     return [
-        *deviations,
+        *(_deviation(last, steps).alias(f"rolling_std_{steps}") for steps in STD_STEPS),
         (last - previous).alias("acceleration"),
         (last.sign() * previous.sign() < 0).alias("reversal"),
     ]
 
 
+def _deviation(value: pl.Expr, steps: int) -> pl.Expr:
+    """Sample standard deviation of the last values, null where one of them is.
+
+    Each window is summed by itself: a running sum would carry the rounding of the rows before it,
+    and a row would depend, in its last digits, on which other markets are computed with it.
+    """
+    window = [value.shift(k) for k in range(steps)]
+    mean = _sum(window) / steps
+    return (_sum([(one - mean) ** 2 for one in window]) / (steps - 1)).sqrt()
+
+
+def _sum(terms: Sequence[pl.Expr]) -> pl.Expr:
+    return reduce(add, terms)
+
+
 def _from_levels() -> list[pl.Expr]:
-    trailing = _earlier("volume_24h", 1).rolling_mean(VOLUME_STEPS, min_samples=VOLUME_STEPS)
+    earlier_volumes = [pl.col("volume_24h").shift(k) for k in range(1, VOLUME_STEPS + 1)]
+    trailing = pl.when(pl.col("step") >= VOLUME_STEPS).then(_sum(earlier_volumes) / VOLUME_STEPS)
     before = _earlier("open_interest", 1)
     return [
         pl.when(trailing > 0).then(pl.col("volume_24h") / trailing).alias("volume_ratio"),

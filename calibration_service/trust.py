@@ -26,6 +26,9 @@ from market_data.schemas import TRUST_SCORE
 FORMULA_VERSION = "trust-1"
 COMPONENTS = ("liquidity_depth", "stability", "question_quality", "manipulation_suspect")
 
+INPUTS = ("ts", "market_id", "p_yes", "volume_24h", "open_interest")
+"""Columns of a snapshot that trust is made of."""
+
 MIN_MOVES = 12
 """Moves that a market needs before its volatility or an unusual move can be judged."""
 
@@ -117,10 +120,10 @@ def _scored(known: pl.DataFrame, rules: TrustPolicy) -> pl.DataFrame:
 
 def _components(snapshots: pl.DataFrame) -> pl.DataFrame:
     """Last ts and the computable components of each market; null where unknown."""
-    inputs = ("p_yes", "volume_24h", "open_interest")
+    inputs = INPUTS[2:]
     price = pl.col("p_yes").clip(PRICE_EPS, 1.0 - PRICE_EPS)
     rows = (
-        snapshots.select("ts", "market_id", *inputs)
+        snapshots.select(INPUTS)
         .with_columns(pl.col(inputs).cast(pl.Float64).fill_nan(None))
         .sort("market_id", "ts")
         .with_columns((price / (1.0 - price)).log().alias("z"))

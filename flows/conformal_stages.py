@@ -232,7 +232,9 @@ def coverage(run: Run) -> StageCount:
     if frame is None:
         note = "too few events after the split to measure coverage"
         return StageCount(len(settled), 0, note=note)
-    done = run.lake.replace_part("conformal_coverage", frame, column="version", value=state.version)
+    done = run.lake.replace_part(
+        "conformal_coverage", frame, column="version", values=[state.version]
+    )
     written = done.rows_new + done.rows_changed
     if not short:
         return StageCount(int(frame["samples"].sum()), frame.height, written)

@@ -21,6 +21,7 @@ from prefect.states import Completed
 from prefect.tasks import Task
 
 from flows import artifacts, ingestion, settings, stages
+from flows import forecasts as forecasting
 from flows.runs import FlowError, Run, StageCount, window_length
 from flows.settings import FlowSettings
 from market_data.intake import Progress, silent
@@ -52,10 +53,11 @@ cutoffs = as_task(stages.cutoffs)
 features = as_task(stages.features)
 metrics = as_task(stages.metrics)
 trust = as_task(stages.trust)
+forecasts = as_task(forecasting.forecasts)
 scoreboard = as_task(stages.scoreboard)
 
 INGESTION = (markets, open_interest, prices)
-CALIBRATION = (labels, cutoffs, features, metrics, trust, scoreboard)
+CALIBRATION = (labels, cutoffs, features, metrics, trust, forecasts, scoreboard)
 
 
 def flow_run_title() -> str:
@@ -131,6 +133,7 @@ def begin(
         settings=chosen,
         interval_start=until - longest,
         interval_end=until,
+        forecast=settings.load_forecast(),
         now=lambda: datetime.now(UTC),
         progress=progress or silent,
     )

@@ -154,7 +154,7 @@ class Assessment:
             scored = scoring.score(found, test.target, test.family, test.event, rng=rng)
             results.figures += [(split.name, figure) for figure in scored]
         frame = _figure_rows(run, results)
-        done = run.lake.replace_part("evaluation", frame, column="run_id", value=run.run_id)
+        done = run.lake.replace_part("evaluation", frame, column="run_id", values=[run.run_id])
         return StageCount(len(windows), frame.height, _written(done))
 
     def promotion(self, run: Run) -> StageCount:
@@ -181,7 +181,7 @@ class Assessment:
                 self._differences(run, name), own, results.live[name], bounds
             )
         frame = _decision_rows(run, results)
-        done = run.lake.replace_part("promotion", frame, column="run_id", value=run.run_id)
+        done = run.lake.replace_part("promotion", frame, column="run_id", values=[run.run_id])
         return StageCount(len(results.figures), frame.height, _written(done))
 
     def report(self, run: Run) -> StageCount:

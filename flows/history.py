@@ -106,6 +106,37 @@ def contexts(
     return Contexts(market_id, freq, grid[places], windows, said[seen][at])
 
 
+def latest_context(
+    market_id: str,
+    t: NDArray[np.int64],
+    p: FloatArray,
+    *,
+    until: int,
+    context_steps: int,
+    liquidity: str = "",
+) -> Contexts | None:
+    """What a model is shown now: the origin is the first step at or after the last price.
+
+    Args:
+        market_id: the market.
+        t: [N] int64 seconds since the epoch, ascending, at most ``until``.
+        p: [N] float64 in [0, 1].
+        until: the present.
+        context_steps: longest context.
+        liquidity: bucket now.
+    """
+    if t.size < 2:
+        return None
+    freq = CADENCES[usual_cadence(t)]
+    last = min(-(-int(t[-1]) // freq), until // freq) * freq
+    grid = last + freq * np.arange(1 - context_steps, 1, dtype=np.int64)
+    values = resample(t, p, grid, max_fill_seconds=max(MAX_FILL_SECONDS, 2 * freq))
+    if not np.isfinite(values[-1]):
+        return None
+    said = np.array([liquidity], dtype=np.str_)
+    return Contexts(market_id, freq, grid[-1:], values[None, :], said)
+
+
 def windows_of(
     snapshots: pl.DataFrame, *, since: datetime, until: datetime, every_steps: int, context: int
 ) -> Iterator[Contexts]:
@@ -129,7 +160,13 @@ def windows_of(
 
 
 def bands_of(
-    card: ModelCard, model: Model, windows: list[Contexts], ends: dict[str, float], max_steps: int
+    card: ModelCard,
+    model: Model,
+    windows: list[Contexts],
+    ends: dict[str, float],
+    max_steps: int,
+    *,
+    source: str = "history",
 ) -> pl.DataFrame:
     """``forecast_band`` rows of a model at all these origins, at the steps that are fitted.
 
@@ -139,6 +176,7 @@ def bands_of(
         windows: of one cadence.
         ends: seconds since the epoch of each market's deciding event, where it is known.
         max_steps: longest step.
+        source: what the rows say of themselves.
 
     Raises:
         ModelError, InvalidAnswerError: the model does not answer.
@@ -157,9 +195,10 @@ def bands_of(
         parts.append(answer(model, batch, BUDGET_SECONDS).quantiles[:, steps - 1])
     quantiles = np.concatenate(parts)
     sound = np.isfinite(quantiles).all(axis=(1, 2))
-    return _rows(
+    rows = _rows(
         card, freq, market[sound], origin[sound], values[sound, -1], steps, quantiles[sound]
     )
+    return rows.with_columns(source=pl.lit(source))
 
 
 def _rows(
@@ -189,6 +228,5 @@ def _rows(
         step_seconds=pl.lit(freq, pl.Int64),
         levels=pl.lit(pl.Series([list(FIT_LEVELS)], dtype=many)).first(),
         band_calibration=pl.lit("raw"),
-        source=pl.lit("history"),
         conformal_version=pl.lit(None, pl.String),
     )

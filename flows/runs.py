@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from flows.settings import FlowSettings
+from forecast_service.settings import ForecastSettings
 from market_data.intake import Progress, silent
 from market_data.lake import Lake, polars_schema
 from market_data.schemas import SCHEMA_VERSION
@@ -65,6 +66,7 @@ class Run:
     so that a repeated run writes the same rows.
 
     Attributes:
+        forecast: which models there are.
         now: the clock of the run's own row.
         parameters: what else shapes the result, as plain values.
         progress: called with (stage, done, in all or None): at the start of a stage with nothing
@@ -79,6 +81,7 @@ class Run:
     interval_start: datetime
     interval_end: datetime
     now: Callable[[], datetime]
+    forecast: ForecastSettings = field(default_factory=ForecastSettings)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     progress: Progress = silent
     stages: dict[str, StageCount] = field(default_factory=dict)

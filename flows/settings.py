@@ -50,6 +50,9 @@ class FlowSettings(BaseModel):
         min_length=1,
         description="Markets resolved in these windows give the scores.",
     )
+    forecast_steps: int = Field(
+        12, ge=1, le=2016, description="Steps that a daily run forecasts ahead for open markets."
+    )
     conformal: ConformalSettings = Field(
         ConformalSettings(), description="Correction of bands by what happened."
     )

@@ -14,23 +14,39 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from calibration_service.features import build_features
 from calibration_service.metrics import ScoredRows, build_metrics, build_reliability, scored_rows
 from calibration_service.scoreboard import build_scoreboard
+from calibration_service.trust import INPUTS as TRUST_INPUTS
 from calibration_service.trust import build_trust
+from flows.batches import day_batches, last_snapshots, market_batches
+from flows.feature_days import feature_days, inputs_of, remember, unfinished
 from flows.runs import NoDataError, Run, StageCount, window_length
-from market_data import ingest
+from market_data.cutoffs import INPUTS as CUTOFF_INPUTS
+from market_data.cutoffs import build_cutoffs
+from market_data.labels import build_labels
 from market_data.lake import UpsertResult, empty
 
 
 def labels(run: Run) -> StageCount:
     """Decides what happened in each market."""
-    return _derived(ingest.derive_labels(run.lake))
+    registry = run.lake.read("market_registry")
+    found = build_labels(registry)
+    done = run.lake.upsert("label_status", found)
+    return StageCount(registry.height, found.height, _written(done))
 
 
 def cutoffs(run: Run) -> StageCount:
     """Picks the price at fixed times before the end."""
-    return _derived(ingest.derive_cutoffs(run.lake))
+    registry, truth = run.lake.read("market_registry"), run.lake.read("label_status")
+    parts, rows = [empty("cutoff_snapshot")], 0
+    for batch in market_batches(run.lake):
+        snapshots = batch.snapshots(run.lake, columns=CUTOFF_INPUTS)
+        mine = registry.filter(batch.holds())
+        parts.append(build_cutoffs(snapshots, mine, truth))
+        rows += snapshots.height
+    found = pl.concat(parts)
+    done = run.lake.replace("cutoff_snapshot", found)
+    return StageCount(rows, found.height, _written(done))
 
 
 def metrics(run: Run) -> StageCount:
@@ -55,7 +71,7 @@ def metrics(run: Run) -> StageCount:
         )
     for table, parts in (("calibration_metrics", scores), ("reliability_curve", curves)):
         rows = pl.concat(parts, how="diagonal_relaxed")
-        done = run.lake.replace_part(table, rows, column="run_id", value=run.run_id)
+        done = run.lake.replace_part(table, rows, column="run_id", values=[run.run_id])
         total = replace(
             total,
             rows_out=total.rows_out + rows.height,
@@ -86,19 +102,38 @@ def scored_in_window(run: Run, window: str) -> ScoredRows:
 
 
 def features(run: Run) -> StageCount:
-    """What alerts and models look at, for each snapshot."""
-    snapshots = _snapshots(run)
-    frame = build_features(snapshots, registry=run.lake.read("market_registry"))
-    done = run.lake.upsert("feature_frame", frame)
-    return StageCount(snapshots.height, frame.height, _written(done))
+    """What alerts and models look at, for each snapshot of the days that changed.
+
+    The day of the run's end is not over: it is computed each time, up to that instant, and rows
+    of a later run stay.
+    """
+    inputs, until = inputs_of(run.lake), run.interval_end
+    ended, today = day_batches(run.lake, until=until), f"{until:%Y-%m-%d}"
+    todo = unfinished(run.lake, ended, inputs)
+    registry = run.lake.read("market_registry", columns=("market_id", "event_id"))
+    rows = written = 0
+    for days, frame in feature_days(run.lake, [*todo, [today]], registry):
+        if days == [today]:
+            done = run.lake.upsert("feature_frame", frame.filter(pl.col("ts") <= until))
+        else:
+            done = run.lake.replace_part("feature_frame", frame, column="dt", values=days)
+            remember(run.lake, days, inputs)
+        rows, written = rows + frame.height, written + _written(done)
+        run.progress("features", rows, None)
+    same = sum(map(len, ended)) - sum(map(len, todo))
+    return StageCount(rows, rows, written, note=f"{same} days have not changed" if same else "")
 
 
 def trust(run: Run) -> StageCount:
     """How far each market's price can be trusted at its last snapshot."""
-    snapshots = _snapshots(run)
-    frame = build_trust(snapshots)
-    done = run.lake.upsert("trust_score", frame)
-    return StageCount(snapshots.height, frame.height, _written(done))
+    rows, parts = 0, [empty("trust_score")]
+    for batch in market_batches(run.lake):
+        snapshots = batch.snapshots(run.lake, until=run.interval_end, columns=TRUST_INPUTS)
+        parts.append(build_trust(snapshots))
+        rows += snapshots.height
+    found = pl.concat(parts)
+    done = run.lake.upsert("trust_score", found)
+    return StageCount(rows, found.height, _written(done))
 
 
 def scoreboard(run: Run) -> StageCount:
@@ -111,7 +146,7 @@ def scoreboard(run: Run) -> StageCount:
     if published is not None and published > run.interval_end:
         note = f"the scoreboard of {published:%Y-%m-%d %H:%M} UTC is newer and stays"
         return StageCount(registry.height, 0, note=note)
-    latest = _snapshots(run)
+    latest = last_snapshots(run.lake, until=run.interval_end)
     trusted = run.lake.read("trust_score", pl.col("ts") <= run.interval_end)
     boards = [
         build_scoreboard(
@@ -140,14 +175,6 @@ def registry_at(registry: pl.DataFrame, instant: datetime) -> pl.DataFrame:
     return registry.filter(existed).with_columns(
         pl.when(ended > instant).then(pl.lit("ACTIVE")).otherwise(pl.col("status")).alias("status")
     )
-
-
-def _snapshots(run: Run) -> pl.DataFrame:
-    return run.lake.read("market_snapshot", pl.col("ts") <= run.interval_end)
-
-
-def _derived(result: ingest.StageResult) -> StageCount:
-    return StageCount(result.rows_in, result.rows_out, result.rows_written)
 
 
 def _written(result: UpsertResult) -> int:

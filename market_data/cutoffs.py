@@ -32,6 +32,9 @@ _CARRIED = (
     "tte_seconds", "liquidity_bucket", "data_source", "data_freshness_sec",
 )  # fmt: skip
 
+INPUTS = ("ts", "market_id", *_CARRIED)
+"""Columns of a snapshot that a cutoff is made of."""
+
 
 @dataclass(frozen=True, slots=True)
 class CutoffPolicy:
@@ -71,7 +74,7 @@ def build_cutoffs(
         return empty("cutoff_snapshot")
     markets = _resolutions(registry, labels)
     usable = (
-        snapshots.select("ts", "market_id", *_CARRIED)
+        snapshots.select(INPUTS)
         .join(markets.select("market_id", "_end"), on="market_id", how="inner")
         .filter(pl.col("_end").is_null() | (pl.col("ts") < pl.col("_end")))
         .drop("_end")

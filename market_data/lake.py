@@ -177,11 +177,11 @@ class Lake:
         return UpsertResult(*counts, self.version(table))
 
     def replace_part(
-        self, table: str, frame: pl.DataFrame, *, column: str, value: str
+        self, table: str, frame: pl.DataFrame, *, column: str, values: Collection[str]
     ) -> UpsertResult:
-        """Make ``frame`` all the rows whose ``column`` holds ``value``, in one commit.
+        """Make ``frame`` all the rows whose ``column`` holds one of ``values``, in one commit.
 
-        Rows of that part that are not in ``frame`` are removed; no commit when nothing changes.
+        Rows of those parts that are not in ``frame`` are removed; no commit when nothing changes.
 
         Raises:
             SchemaMismatch: a row of ``frame`` belongs to another part.
@@ -189,19 +189,20 @@ class Lake:
         spec = table_named(table)
         rows = conform(table, frame)
         refuse_duplicates(spec, rows)
-        if not (rows[column] == value).all():
-            raise SchemaMismatch(f"table '{table}': column '{column}' must hold {value!r} alone")
+        part = pl.col(column).is_in(list(values))
+        if not rows.select(part.all()).item():
+            said = ", ".join(repr(value) for value in values)
+            raise SchemaMismatch(f"table '{table}': column '{column}' must hold {said} alone")
         delta = self.open(table)
         if delta is None:
             return self.upsert(table, rows)
-        part = pl.col(column) == value
         fresh, is_known = self._unlike_stored(spec, rows, delta, where=part)
         changed = int(is_known.sum())
         counts = (rows.height, fresh.height - changed, changed, rows.height - fresh.height)
         stored = self.scan(table).filter(part).select(pl.len()).collect().item()
         if not fresh.is_empty() or stored != rows.height:
-            quoted = value.replace("'", "''")
-            self._overwrite(spec, rows, delta, predicate=f"{column} = '{quoted}'")
+            quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+            self._overwrite(spec, rows, delta, predicate=f"{column} IN ({quoted})")
         return UpsertResult(*counts, self.version(table))
 
     def remove_days(self, table: str, *, before: str) -> int:

@@ -22,8 +22,8 @@ from market_data.schemas import TABLES
 MakeSettings = Callable[..., FlowSettings]
 Contents = dict[str, pl.DataFrame]
 
-_NOT_DATA = ("run_metadata", "raw_file")
-"""When a run was, and in which answers its data came: no two runs share that."""
+_NOT_DATA = ("run_metadata", "raw_file", "stage_input")
+"""When a run was, in which answers its data came, in which files they lie: no two runs share it."""
 
 
 @pytest.fixture(scope="session")

@@ -161,7 +161,7 @@ def test_replacing_a_part_removes_what_is_gone_from_it_and_leaves_the_rest(tmp_p
         )
 
     def replace(source: str, *names: str) -> None:
-        lake.replace_part("dead_letter", letters(source, *names), column="source", value=source)
+        lake.replace_part("dead_letter", letters(source, *names), column="source", values=[source])
 
     replace("it's", "1", "2")
     replace("other", "3")
@@ -171,7 +171,7 @@ def test_replacing_a_part_removes_what_is_gone_from_it_and_leaves_the_rest(tmp_p
     replace("it's", "2")
     assert sorted(lake.read("dead_letter")["letter_id"]) == ["it's2", "other3"]
     with pytest.raises(SchemaMismatch, match="source"):
-        lake.replace_part("dead_letter", letters("other", "4"), column="source", value="it's")
+        lake.replace_part("dead_letter", letters("other", "4"), column="source", values=["it's"])
 
 
 def test_days_before_another_are_removed_and_nothing_is_committed_where_there_is_none(
@@ -243,7 +243,7 @@ def replace(lake: Lake, rows: pl.DataFrame) -> None:
 
 
 def replace_part(lake: Lake, rows: pl.DataFrame) -> None:
-    lake.replace_part("market_snapshot", rows, column="liquidity_bucket", value="LOW")
+    lake.replace_part("market_snapshot", rows, column="liquidity_bucket", values=["LOW"])
 
 
 @pytest.mark.parametrize("write", [upsert, replace, replace_part])
