@@ -133,6 +133,7 @@ class EventSums:
     Attributes:
         groups: segment of each of the P pairs, not decreasing, counted from the margin's first.
         first: number of the margin's first segment.
+        event: [P] int64, event of each pair.
         size, brier, log_loss: [P] float64.
         residuals: [P, bins] float64, ``Σ (y - p)`` in each equal-width bin.
         parts: contributions to the logistic fit.
@@ -140,6 +141,7 @@ class EventSums:
 
     groups: EventGroups
     first: int
+    event: IntArray
     size: FloatArray
     brier: FloatArray
     log_loss: FloatArray
@@ -166,6 +168,8 @@ def event_sums(rows: Rows, x: FloatArray, *, fitted: LogisticFit) -> Iterator[Ev
     binned = _sum(place, rows.y - rows.p, atoms.size * ECE_BINS).reshape(ECE_BINS, -1)
     for of_fine in rows.segments.of_fine:
         segment, pair_of = pairs_of(of_fine[atom_fine], atom_event)
+        event = np.empty(segment.size, dtype=np.int64)
+        event[pair_of] = atom_event
         sums = [_sum(pair_of, part, segment.size) for part in (*terms, *binned)]
         parts = _score_sums(
             rows, x, fitted=fitted, segment=of_fine[rows.segments.fine], pair=pair_of[atom_of]
@@ -174,6 +178,7 @@ def event_sums(rows: Rows, x: FloatArray, *, fitted: LogisticFit) -> Iterator[Ev
         yield EventSums(
             groups=EventGroups(segment - first, int(of_fine.max()) + 1 - first),
             first=first,
+            event=event,
             size=sums[0],
             brier=sums[1],
             log_loss=sums[2],

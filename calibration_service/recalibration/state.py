@@ -26,6 +26,8 @@ IDENTITY_VERSION = "identity"
 WHOLE = "*"
 _STEPS = 8_192
 """Equal steps of price at which a map is laid out once, to be read off by position."""
+_EDGE = 1e-9
+"""Ends of an interval that are 0 or 1 lie here in log-odds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ def _laid_out(price: list[float], given: list[float | None]) -> FloatArray:
     between = np.interp(
         special.logit(np.clip(at, grid[1], grid[-2])),
         special.logit(grid[inner]),
-        special.logit(values[inner]),
+        special.logit(np.clip(values[inner], _EDGE, 1.0 - _EDGE)),
     )
     outside = (at < grid[1]) | (at > grid[-2])
     return np.asarray(np.where(outside, np.interp(at, grid, values), special.expit(between)))
