@@ -4,20 +4,23 @@ Open interest of a market in USD = (splits − merges − redemptions) / 10⁶ u
 each USDC split makes one full set of outcome tokens. Conversions inside negative-risk events do
 not move collateral of a single condition and are not counted.
 
-Only flows since the newest stored row are fetched (that instant included, and computed anew from
-the rows before it). Flows of a market that the registry does not know are dead letters
-UNKNOWN_CONDITION; once it is known, everything since the earliest of them is fetched once more.
+Flows are kept by their id, so that one which comes twice counts once. Of each entity only what
+came since its newest stored flow is fetched (that instant included); the open interest is computed
+anew from the earliest fetched flow on. An entity that fails for good is a dead letter and counts in
+``failures``; the next run asks for it from where it stood, and the open interest is put right.
+Flows of a market that the registry does not know are dead letters UNKNOWN_CONDITION; once it is
+known, all flows of its condition are fetched.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 import polars as pl
 
-from market_data.errors import RecordRejected
+from market_data.errors import RecordRejected, VenueError
 from market_data.intake import (
     DeadLetters,
     IngestResult,
@@ -27,11 +30,12 @@ from market_data.intake import (
     keep_raw,
     silent,
 )
-from market_data.lake import polars_schema
+from market_data.lake import conform, polars_schema
 from market_data.raw import RawAnswer
 from market_data.schemas import SCHEMA_VERSION
 from market_data.venues.fields import number_or_none, parse_time, text_or_none
-from market_data.venues.polymarket.rest import AMOUNT_FIELDS, PolymarketRest
+from market_data.venues.polymarket.rest import PolymarketRest
+from market_data.venues.polymarket.subgraph import AMOUNT_FIELDS, Segment, SegmentFailure
 
 MICRO_USD = 1_000_000
 _SIGNS = {"splits": 1.0, "merges": -1.0, "redemptions": -1.0}
@@ -39,8 +43,21 @@ _SOURCE = "polymarket/subgraph/activity"
 _UNKNOWN = "UNKNOWN_CONDITION"
 _PAGES_PER_FILE = 20
 
-Flow = tuple[str, str, datetime, float]
-"""(entity id, market_id, UTC time, signed USD)."""
+_CONDITIONS_PER_REQUEST = 100
+
+Flow = tuple[str, str, str, datetime, float]
+"""(flow id, entity, market_id, UTC time, signed USD)."""
+
+
+@dataclass(slots=True)
+class _Read:
+    """What the segments of a run gave."""
+
+    letters: DeadLetters
+    flows: list[Flow] = field(default_factory=list)
+    rows_in: int = 0
+    requests: int = 0
+    failed: list[VenueError] = field(default_factory=list)
 
 
 async def ingest_open_interest(
@@ -50,40 +67,50 @@ async def ingest_open_interest(
     since: datetime | None = None,
     progress: Progress = silent,
 ) -> IngestResult:
-    """Fetch flows and upsert ``open_interest``.
+    """Fetch flows into ``collateral_flow`` and derive ``open_interest`` from them.
 
     Args:
-        since: first instant to fetch; by default the newest stored one or, where a market has
-            become known since, its earliest flow that was turned away; else the beginning.
+        since: first instant to fetch of each entity; by default that of its newest stored flow.
 
     Raises:
-        VenueError: a listing could not be read to its end; nothing of it is stored as rows.
+        VenueError: not a single entity could be read; its dead letters are written all the same.
     """
     stored = stores.lake.read("open_interest")
     registry = stores.lake.read("market_registry", columns=["market_id", "condition_id"])
     markets = {c: m for m, c in registry.iter_rows() if c is not None}
-    start = since or _start(stores, stored, markets)
-    letters = DeadLetters(_SOURCE)
-    flows: list[Flow] = []
-    total = IngestResult("open_interest")
-    for entity in AMOUNT_FIELDS:
-        found, part = await _listing(rest, stores, entity, start, markets, letters)
-        flows += found
-        total = replace(
-            total,
-            rows_in=total.rows_in + part.rows_in,
-            requests=total.requests + part.requests,
-        )
-        progress("open_interest", total.rows_in, None)
-    bury(stores, letters)
-    rows = accumulate(
-        _frame(flows), stored if start is None else stored.filter(pl.col("ts") < start)
+    read = _Read(DeadLetters(_SOURCE))
+    for batch in _batches(stores, markets, since):
+        await _read_batch(rest, stores, batch, markets, read, progress)
+    bury(stores, read.letters)
+    if read.failed and not read.requests:
+        raise read.failed[0]
+    fetched = _frame(read.flows)
+    flows = fetched.unique(["ts", "flow_id"], keep="last")
+    total = IngestResult(
+        "open_interest",
+        rows_in=read.rows_in,
+        rows_out=flows.height,
+        duplicates=fetched.height - flows.height,
+        dead_letters=read.letters.count,
+        failures=len(read.failed),
+        requests=read.requests,
     )
-    total = replace(total, rows_out=len(flows), dead_letters=letters.count)
-    if rows.is_empty():
+    if flows.is_empty():
         return total
-    done = stores.lake.upsert("open_interest", rows)
+    done = stores.lake.upsert("open_interest", _derived(stores, stored, flows))
+    progress("open_interest", total.rows_in, None)
+    # Last: a run that is killed before it fetches the same flows again.
+    stores.lake.upsert("collateral_flow", flows)
     return replace(total, rows_written=done.rows_new + done.rows_changed)
+
+
+def _derived(stores: Stores, stored: pl.DataFrame, flows: pl.DataFrame) -> pl.DataFrame:
+    """The open interest of the markets of these flows from the earliest of them on."""
+    start = flows["ts"].min()
+    later = stores.lake.read("collateral_flow", pl.col("ts") >= start)
+    touched = later.join(flows.select("market_id").unique(), on="market_id", how="semi")
+    every = pl.concat([touched, flows], how="vertical_relaxed").unique("flow_id", keep="last")
+    return accumulate(every, stored.filter(pl.col("ts") < start))
 
 
 def accumulate(flows: pl.DataFrame, before: pl.DataFrame) -> pl.DataFrame:
@@ -116,14 +143,33 @@ def accumulate(flows: pl.DataFrame, before: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _start(stores: Stores, stored: pl.DataFrame, markets: dict[str, str]) -> datetime | None:
-    """The newest stored instant, or an earlier one from which a market of today was turned away.
+def _batches(
+    stores: Stores, markets: dict[str, str], since: datetime | None
+) -> list[list[Segment]]:
+    """What is new of each entity, and everything of the conditions that were turned away."""
+    newest: dict[str, datetime] = dict(
+        stores.lake.scan("collateral_flow")
+        .group_by("entity")
+        .agg(pl.col("ts").max())
+        .collect()
+        .iter_rows()
+    )
+    starts = {entity: since or newest.get(entity) for entity in AMOUNT_FIELDS}
+    new = [Segment(e, int(at.timestamp()) if at else 0) for e, at in starts.items()]
+    owed = sorted(_owed(stores, markets)) if any(starts.values()) else []
+    chunks = [
+        tuple(owed[at : at + _CONDITIONS_PER_REQUEST])
+        for at in range(0, len(owed), _CONDITIONS_PER_REQUEST)
+    ]
+    return [new, *([Segment(entity, 0, chunk) for entity in AMOUNT_FIELDS] for chunk in chunks)]
 
-    Where a flow was counted, its market has a row at its instant; so a letter is settled by what
-    is stored, and asked for until it is.
+
+def _owed(stores: Stores, markets: dict[str, str]) -> set[str]:
+    """Conditions that are known by now and of which a flow was turned away.
+
+    A letter is settled by the flow of its market and instant that is stored, and asked for until
+    there is one.
     """
-    if stored.is_empty():
-        return None
     is_unknown = (pl.col("source") == _SOURCE) & (pl.col("reason") == _UNKNOWN)
     letters = stores.lake.read("dead_letter", is_unknown, columns=["record"])
     turned_away = letters.select(
@@ -131,16 +177,17 @@ def _start(stores: Stores, stored: pl.DataFrame, markets: dict[str, str]) -> dat
         for name in ("condition", "timestamp")
     ).unique()
     known = [
-        (markets[condition], _time_or_none(timestamp))
+        (condition, markets[condition], _time_or_none(timestamp))
         for condition, timestamp in turned_away.iter_rows()
         if condition in markets
     ]
+    if not known:
+        return set()
     key = ["market_id", "ts"]
-    flows = pl.DataFrame(known, schema={name: stored.schema[name] for name in key}, orient="row")
-    owed = flows.drop_nulls().join(stored, on=key, how="anti")
-    newest, earliest = stored["ts"].max(), owed["ts"].min()
-    assert isinstance(newest, datetime)
-    return min(newest, earliest) if isinstance(earliest, datetime) else newest
+    stored = stores.lake.read("collateral_flow", columns=key)
+    schema = {"condition": pl.String()} | {name: stored.schema[name] for name in key}
+    flows = pl.DataFrame(known, schema=schema, orient="row")
+    return set(flows.drop_nulls().join(stored, on=key, how="anti")["condition"])
 
 
 def _time_or_none(value: str | None) -> datetime | None:
@@ -150,34 +197,37 @@ def _time_or_none(value: str | None) -> datetime | None:
         return None
 
 
-async def _listing(
+async def _read_batch(
     rest: PolymarketRest,
     stores: Stores,
-    entity: str,
-    start: datetime | None,
+    batch: list[Segment],
     markets: dict[str, str],
-    letters: DeadLetters,
-) -> tuple[list[Flow], IngestResult]:
-    """Read one entity to its end; raw pages are stored as they come."""
-    since_ts = 0 if start is None else int(start.timestamp())
-    flows: list[Flow] = []
+    read: _Read,
+    progress: Progress,
+) -> None:
+    """Read the segments of a batch to their ends; raw pages are stored as they come."""
     bodies: list[bytes] = []
-    rows_in = pages = 0
-    async for page in rest.flow_pages(entity, since_ts):
-        bodies.append(page.body)
-        pages += 1
-        rows_in += len(page.records)
-        flows += _read_page(page.records, entity, markets, letters)
+    async for part in rest.flows(batch):
+        if isinstance(part, SegmentFailure):
+            name = type(part.error).__name__
+            read.letters.add(part.segment.request(), name, str(part.error), None)
+            read.failed.append(part.error)
+            continue
+        bodies.append(part.body)
+        read.requests += 1
+        for segment, records in part.records.items():
+            read.rows_in += len(records)
+            read.flows += _read_page(records, segment.entity, markets, read.letters)
+        progress("open_interest", read.rows_in, None)
         if len(bodies) == _PAGES_PER_FILE:
-            _keep(stores, entity, since_ts, bodies)
+            _keep(stores, batch, bodies)
             bodies = []
     if bodies:
-        _keep(stores, entity, since_ts, bodies)
-    return flows, IngestResult("open_interest", rows_in=rows_in, requests=pages)
+        _keep(stores, batch, bodies)
 
 
-def _keep(stores: Stores, entity: str, since_ts: int, bodies: list[bytes]) -> None:
-    request = {"entity": entity, "timestamp_gte": since_ts}
+def _keep(stores: Stores, batch: list[Segment], bodies: list[bytes]) -> None:
+    request = {"segments": [segment.request() for segment in batch]}
     keep_raw(stores, _SOURCE, [RawAnswer(request, body) for body in bodies])
 
 
@@ -206,14 +256,19 @@ def _flow(record: Any, entity: str, markets: dict[str, str]) -> Flow:
     at = parse_time(record.get("timestamp"), "timestamp")
     if at is None:
         raise RecordRejected("TIME_MISSING")
-    return str(record["id"]), market_id, at, _SIGNS[entity] * amount / MICRO_USD
+    flow_id = f"{entity}:{record['id']}"
+    return flow_id, entity, market_id, at, _SIGNS[entity] * amount / MICRO_USD
 
 
 def _frame(flows: list[Flow]) -> pl.DataFrame:
-    kind = polars_schema("open_interest")["ts"]
-    frame = pl.DataFrame(
-        flows,
-        schema={"id": pl.String(), "market_id": pl.String(), "ts": kind, "usd": pl.Float64()},
-        orient="row",
+    """``collateral_flow`` rows."""
+    columns = polars_schema("collateral_flow")
+    names = ("flow_id", "entity", "market_id", "ts", "usd")
+    frame = pl.DataFrame(flows, schema={name: columns[name] for name in names}, orient="row")
+    return conform(
+        "collateral_flow",
+        frame.with_columns(
+            schema_version=pl.lit(SCHEMA_VERSION, dtype=pl.Int32),
+            dt=pl.col("ts").dt.strftime("%Y-%m-%d"),
+        ),
     )
-    return frame.drop("id")

@@ -29,6 +29,7 @@ from market_data.forecast_tables import (
 from market_data.stage_tables import STAGE_INPUT
 from market_data.table import COUNT, FLAG, REAL, SCHEMA_VERSION, TEXT, TEXTS, TIME, Table
 from market_data.table import describe as _table
+from market_data.venue_tables import VENUE_TABLES
 
 __all__ = ["SCHEMA_VERSION", "TABLES", "Table"]
 
@@ -66,7 +67,7 @@ MARKET_REGISTRY = _table(
         "tags": TEXTS,
         "category": TEXT,
         "neg_risk": FLAG,
-        "market_structure": TEXT,  # BINARY | MULTI_OUTCOME | SCALAR
+        "market_structure": TEXT,  # BINARY | MULTI_OUTCOME | SCALAR | MULTI_LEG | PLAYER_PROP
         "tick_size": REAL,  # smallest price step, in probability units
         "created_at": TIME,
         "start_at": TIME,
@@ -82,7 +83,7 @@ MARKET_REGISTRY = _table(
         "best_ask": REAL,
         "last_trade_price": REAL,
         "outcome_prices": pa.list_(pa.float64()),
-        "uma_status": TEXT,  # last UMA resolution status as the venue writes it, else null
+        "uma_status": TEXT,  # the oracle's last word, or one of labels.VENUE_STATES
         "venue_updated_at": TIME,
         "ingested_at": TIME,
         "raw_sha256": TEXT,  # content name of the raw file that the row came from
@@ -342,6 +343,7 @@ TABLES: dict[str, Table] = {
         OPEN_INTEREST,
         EVALUATION,
         PROMOTION,
+        *VENUE_TABLES,
     )
 }
 """All tables by name."""

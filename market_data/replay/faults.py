@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 KINDS = ("latency", "rate_limit", "server_error", "drop", "truncate", "repeat")
 _PAGING = ("offset", "after_cursor", "next_cursor", "cursor", "before")
-_CURSOR_VARIABLES = ("lastId", "skip")
+_CURSOR_VARIABLES = ("lastId", "skip", "splitsAfter", "mergesAfter", "redemptionsAfter")
 
 
 @dataclass(frozen=True, slots=True)

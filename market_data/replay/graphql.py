@@ -1,4 +1,4 @@
-"""The small part of GraphQL that a subgraph client uses: one listing with paging and filters."""
+"""The small part of GraphQL that a subgraph client uses: listings with paging and filters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-_TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|\$?\w+|-?\d+|[{}\[\]():,!=])')
+_TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[$@]?\w+|-?\d+|[{}\[\]():,!=])')
+_COMMENT = re.compile(r"^\s*#.*$", re.MULTILINE)
 _FIRST_LIMIT = 1000
 
 
@@ -37,36 +38,52 @@ class Listing:
     fields: tuple[str, ...]
 
 
-def parse_listing(query: str, variables: dict[str, Any]) -> Listing:
-    """Parse a query document with one listing.
+def parse_listings(query: str, variables: dict[str, Any]) -> list[Listing]:
+    """Parse a query document; listings that ``@include`` leaves out are left out.
 
-    >>> parse_listing("{ splits(first: 5, where: {id_gt: $a}) { id } }", {"a": "x"}).where
+    >>> parse_listings("{ splits(first: 5, where: {id_gt: $a}) { id } }", {"a": "x"})[0].where
     {'id_gt': 'x'}
     """
     tokens = _tokens(query)
     start = tokens.index("{") if "{" in tokens else len(tokens)
-    body = tokens[start + 1 :]
-    if not body:
+    rest = tokens[start + 1 :]
+    if not rest:
         raise QueryError("no selection set")
-    entity, rest = body[0], body[1:]
+    listings: list[Listing] = []
+    while rest and rest[0] != "}":
+        listing, is_included, rest = _listing(rest, variables)
+        listings += [listing] if is_included else []
+    if not rest:
+        raise QueryError("missing '}'")
+    return listings
+
+
+def _listing(tokens: list[str], variables: dict[str, Any]) -> tuple[Listing, bool, list[str]]:
+    """One listing, whether it is asked for, and what comes behind it."""
+    entity, rest = tokens[0], tokens[1:]
     arguments: dict[str, Any] = {}
     if rest[:1] == ["("]:
         arguments, rest = _object(rest[1:], ")", variables)
+    is_included = True
+    if rest[:2] == ["@include", "("]:
+        condition, rest = _object(rest[2:], ")", variables)
+        is_included = condition.get("if") is True
     if rest[:1] != ["{"] or "}" not in rest:
         raise QueryError(f"'{entity}' needs a selection set")
-    columns = tuple(rest[1 : rest.index("}")])
+    end = rest.index("}")
     first = int(arguments.get("first", 100))
     if not 1 <= first <= _FIRST_LIMIT:
         raise QueryError(f"first must be between 1 and {_FIRST_LIMIT}")
-    return Listing(
+    listing = Listing(
         entity=entity,
         first=first,
         skip=int(arguments.get("skip", 0)),
         order_by=str(arguments.get("orderBy", "id")),
         is_descending=arguments.get("orderDirection") == "desc",
         where=dict(arguments.get("where") or {}),
-        fields=columns,
+        fields=tuple(rest[1:end]),
     )
+    return listing, is_included, rest[end + 1 :]
 
 
 def select(listing: Listing, rows: list[dict[str, Any]], ids: list[str]) -> list[dict[str, Any]]:
@@ -97,7 +114,7 @@ def _holds_all(row: dict[str, Any], where: dict[str, Any]) -> bool:
 
 
 def _tokens(query: str) -> list[str]:
-    tokens, at, text = [], 0, query.rstrip()
+    tokens, at, text = [], 0, _COMMENT.sub("", query).rstrip()
     while at < len(text):
         match = _TOKEN.match(text, at)
         if match is None:
@@ -112,7 +129,7 @@ def _object(
 ) -> tuple[dict[str, Any], list[str]]:
     out: dict[str, Any] = {}
     while tokens and tokens[0] != end:
-        if tokens[0] == ",":
+        if tokens[0] == ",":  # commas are optional in GraphQL
             tokens = tokens[1:]
             continue
         if len(tokens) < 3 or tokens[1] != ":":

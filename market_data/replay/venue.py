@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 
 from market_data.replay.archive import Archive, Record
-from market_data.replay.graphql import QueryError, parse_listing, select
+from market_data.replay.graphql import QueryError, parse_listings, select
 from market_data.replay.paths import BadRequest, NotFound, histories, whole
 
 _INTERVALS = {"1h": 3600, "6h": 21_600, "1d": 86_400, "1w": 604_800, "1m": 2_592_000}
@@ -149,11 +149,12 @@ class Venue:
         """Body of a subgraph answer; an unreadable query answers with GraphQL errors."""
         try:
             payload = orjson.loads(body)
-            listing = parse_listing(payload["query"], payload.get("variables") or {})
-            if listing.entity not in self._entities:
-                raise QueryError(f"no entity '{listing.entity}'")
-            rows, ids = self._entities[listing.entity]
-            return orjson.dumps({"data": {listing.entity: select(listing, rows, ids)}})
+            data = {}
+            for listing in parse_listings(payload["query"], payload.get("variables") or {}):
+                if listing.entity not in self._entities:
+                    raise QueryError(f"no entity '{listing.entity}'")
+                data[listing.entity] = select(listing, *self._entities[listing.entity])
+            return orjson.dumps({"data": data})
         except (QueryError, orjson.JSONDecodeError, KeyError, TypeError) as error:
             return orjson.dumps({"errors": [{"message": str(error)}]})
 

@@ -9,11 +9,9 @@ from market_data.errors import VenueBadPayload, VenueNotFound
 from market_data.venues.http import Answer, Page, Query, VenueHttp, cursor_pages, offset_pages
 from market_data.venues.polymarket.parse import PLATFORM, decode_page, parse_history, parse_market
 from market_data.venues.polymarket.settings import PolymarketSettings
+from market_data.venues.polymarket.subgraph import FlowPage, Segment, SegmentFailure, Subgraph
 from market_data.venues.port import HistoryRequest, MarketScope, Points
 from market_data.venues.rows import MarketRow
-
-AMOUNT_FIELDS = {"splits": "amount", "merges": "amount", "redemptions": "payout"}
-"""The subgraph's entities that move collateral, and the field that holds the amount."""
 
 
 class PolymarketRest:
@@ -22,6 +20,7 @@ class PolymarketRest:
     def __init__(self, http: VenueHttp, settings: PolymarketSettings) -> None:
         self._http = http
         self._settings = settings
+        self._subgraph = Subgraph(http, settings)
 
     @property
     def platform(self) -> str:
@@ -113,29 +112,9 @@ class PolymarketRest:
         """``/book`` of one token."""
         return await self._http.get(f"{self._settings.clob_url}/book", [("token_id", token_id)])
 
-    async def flow_pages(self, entity: str, since_ts: int) -> AsyncIterator[Page]:
-        """Pages of splits, merges or redemptions from ``since_ts`` (UTC seconds) on, by id."""
-        fields = f"id timestamp condition {AMOUNT_FIELDS[entity]}"
-        document = (
-            "query Flows($first: Int!, $lastId: String!, $since: BigInt!) { "
-            f"{entity}(first: $first, orderBy: id, orderDirection: asc, "
-            "where: {id_gt: $lastId, timestamp_gte: $since}) { " + fields + " } }"
-        )
-        url, first = self._settings.subgraph_url, self._settings.subgraph_page_size
-
-        async def fetch(last_id: str) -> Page:
-            variables = {"first": first, "lastId": last_id, "since": str(since_ts)}
-            answer = await self._http.post(url, {"query": document, "variables": variables})
-            if isinstance(answer.value, dict) and answer.value.get("errors"):
-                raise VenueBadPayload(f"{url}: {str(answer.value['errors'])[:300]}", url=url)
-            rows = _field(answer, "data", dict, url).get(entity)
-            if not isinstance(rows, list):
-                raise VenueBadPayload(f"{url}: no list '{entity}' in the answer", url=url)
-            more = len(rows) == first
-            return Page(answer.body, rows, str(rows[-1]["id"]) if more else "")
-
-        async for page in cursor_pages(fetch):
-            yield page
+    def flows(self, batch: Sequence[Segment]) -> AsyncIterator[FlowPage | SegmentFailure]:
+        """Pages of splits, merges and redemptions; what fails for good fails by segment."""
+        return self._subgraph.flows(batch)
 
 
 def _field(answer: Answer, name: str, kind: type, url: str) -> Any:
