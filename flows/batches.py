@@ -6,7 +6,7 @@ written lies in one partition. The size of a part decides memory alone, never a 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -42,11 +42,11 @@ class MarketBatch:
         return lake.read("market_snapshot", wanted, columns=columns)
 
 
-def market_batches(lake: Lake, *, rows_at_once: int = ROWS_AT_ONCE) -> Iterator[MarketBatch]:
+def market_batches(lake: Lake, *, rows_at_once: int = ROWS_AT_ONCE) -> list[MarketBatch]:
     """Batches of about as many snapshots each that together hold every market."""
     rows = int(lake.scan("market_snapshot").select(pl.len()).collect().item())
     of = max(1, -(-rows // rows_at_once))
-    return (MarketBatch(number, of) for number in range(of))
+    return [MarketBatch(number, of) for number in range(of)]
 
 
 def day_batches(

@@ -22,6 +22,7 @@ from prefect.tasks import Task
 
 from flows import artifacts, ingestion, settings, stages
 from flows import forecasts as forecasting
+from flows.fan_out import spread_over
 from flows.runs import FlowError, Run, StageCount, window_length
 from flows.settings import FlowSettings
 from market_data.intake import Progress, silent
@@ -141,7 +142,7 @@ def begin(
 
 def carry_out(run: Run, planned: Sequence[Task[[Run], StageCount]]) -> Run:
     """Performs the stages in order and keeps the run's row; shows the result where Prefect is."""
-    with run.recorded():
+    with run.recorded(), spread_over(run.settings.ray_address) as run.spread:
         for stage in planned:
             perform(stage, run)
     if FlowRunContext.get() is None:

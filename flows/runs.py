@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from flows.fan_out import InTurn, Spread
 from flows.settings import FlowSettings
 from forecast_service.settings import ForecastSettings
 from market_data.intake import Progress, silent
@@ -67,6 +68,7 @@ class Run:
 
     Attributes:
         forecast: which models there are.
+        spread: where parts of a stage are computed.
         now: the clock of the run's own row.
         parameters: what else shapes the result, as plain values.
         progress: called with (stage, done, in all or None): at the start of a stage with nothing
@@ -82,6 +84,7 @@ class Run:
     interval_end: datetime
     now: Callable[[], datetime]
     forecast: ForecastSettings = field(default_factory=ForecastSettings)
+    spread: Spread = field(default_factory=InTurn)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     progress: Progress = silent
     stages: dict[str, StageCount] = field(default_factory=dict)

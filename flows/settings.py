@@ -50,6 +50,11 @@ class FlowSettings(BaseModel):
         min_length=1,
         description="Markets resolved in these windows give the scores.",
     )
+    ray_address: str = Field(
+        "",
+        description="Ray cluster over which parts of stages are spread; `local` starts one for "
+        "the run. Empty: they are computed in the flow's own process.",
+    )
     forecast_steps: int = Field(
         12, ge=1, le=2016, description="Steps that a daily run forecasts ahead for open markets."
     )

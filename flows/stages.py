@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,10 @@ import polars as pl
 
 from calibration_service.metrics import ScoredRows, build_metrics, build_reliability, scored_rows
 from calibration_service.scoreboard import build_scoreboard
-from calibration_service.trust import INPUTS as TRUST_INPUTS
-from calibration_service.trust import build_trust
+from flows import parts
 from flows.batches import day_batches, last_snapshots, market_batches
-from flows.feature_days import feature_days, inputs_of, remember, unfinished
+from flows.feature_days import inputs_of, remember, unfinished
 from flows.runs import NoDataError, Run, StageCount, window_length
-from market_data.cutoffs import INPUTS as CUTOFF_INPUTS
-from market_data.cutoffs import build_cutoffs
 from market_data.labels import build_labels
 from market_data.lake import UpsertResult, empty
 
@@ -38,15 +36,11 @@ def labels(run: Run) -> StageCount:
 def cutoffs(run: Run) -> StageCount:
     """Picks the price at fixed times before the end."""
     registry, truth = run.lake.read("market_registry"), run.lake.read("label_status")
-    parts, rows = [empty("cutoff_snapshot")], 0
-    for batch in market_batches(run.lake):
-        snapshots = batch.snapshots(run.lake, columns=CUTOFF_INPUTS)
-        mine = registry.filter(batch.holds())
-        parts.append(build_cutoffs(snapshots, mine, truth))
-        rows += snapshots.height
-    found = pl.concat(parts)
+    work = partial(parts.cutoffs, registry=registry, labels=truth)
+    frames = run.spread.frames(work, run.lake, market_batches(run.lake))
+    found = pl.concat([empty("cutoff_snapshot"), *frames])
     done = run.lake.replace("cutoff_snapshot", found)
-    return StageCount(rows, found.height, _written(done))
+    return StageCount(_snapshots(run), found.height, _written(done))
 
 
 def metrics(run: Run) -> StageCount:
@@ -69,8 +63,8 @@ def metrics(run: Run) -> StageCount:
             rows_in=total.rows_in + scored.frame.height + aside,
             set_aside=total.set_aside + aside,
         )
-    for table, parts in (("calibration_metrics", scores), ("reliability_curve", curves)):
-        rows = pl.concat(parts, how="diagonal_relaxed")
+    for table, found in (("calibration_metrics", scores), ("reliability_curve", curves)):
+        rows = pl.concat(found, how="diagonal_relaxed")
         done = run.lake.replace_part(table, rows, column="run_id", values=[run.run_id])
         total = replace(
             total,
@@ -108,12 +102,14 @@ def features(run: Run) -> StageCount:
     of a later run stay.
     """
     inputs, until = inputs_of(run.lake), run.interval_end
-    ended, today = day_batches(run.lake, until=until), f"{until:%Y-%m-%d}"
+    ended, today = day_batches(run.lake, until=until), [f"{until:%Y-%m-%d}"]
     todo = unfinished(run.lake, ended, inputs)
     registry = run.lake.read("market_registry", columns=("market_id", "event_id"))
+    work = partial(parts.features, registry=registry)
     rows = written = 0
-    for days, frame in feature_days(run.lake, [*todo, [today]], registry):
-        if days == [today]:
+    for frame in run.spread.frames(work, run.lake, _chunks([*todo, today], run.spread.width)):
+        days = frame["dt"].unique().to_list()
+        if days == today:
             done = run.lake.upsert("feature_frame", frame.filter(pl.col("ts") <= until))
         else:
             done = run.lake.replace_part("feature_frame", frame, column="dt", values=days)
@@ -126,14 +122,11 @@ def features(run: Run) -> StageCount:
 
 def trust(run: Run) -> StageCount:
     """How far each market's price can be trusted at its last snapshot."""
-    rows, parts = 0, [empty("trust_score")]
-    for batch in market_batches(run.lake):
-        snapshots = batch.snapshots(run.lake, until=run.interval_end, columns=TRUST_INPUTS)
-        parts.append(build_trust(snapshots))
-        rows += snapshots.height
-    found = pl.concat(parts)
+    work = partial(parts.trust, until=run.interval_end)
+    frames = run.spread.frames(work, run.lake, market_batches(run.lake))
+    found = pl.concat([empty("trust_score"), *frames])
     done = run.lake.upsert("trust_score", found)
-    return StageCount(rows, found.height, _written(done))
+    return StageCount(_snapshots(run), found.height, _written(done))
 
 
 def scoreboard(run: Run) -> StageCount:
@@ -175,6 +168,16 @@ def registry_at(registry: pl.DataFrame, instant: datetime) -> pl.DataFrame:
     return registry.filter(existed).with_columns(
         pl.when(ended > instant).then(pl.lit("ACTIVE")).otherwise(pl.col("status")).alias("status")
     )
+
+
+def _snapshots(run: Run) -> int:
+    return int(run.lake.scan("market_snapshot").select(pl.len()).collect().item())
+
+
+def _chunks(batches: list[list[str]], count: int) -> list[list[list[str]]]:
+    """The batches in at most ``count`` runs of successive ones."""
+    size = -(-len(batches) // count)
+    return [batches[at : at + size] for at in range(0, len(batches), size)]
 
 
 def _written(result: UpsertResult) -> int:
