@@ -1,0 +1,80 @@
+"""Intervals of calibrated probabilities cover the true chance, by simulation."""
+
+import numpy as np
+import pytest
+from scipy import special
+
+from calibration_service.recalibration.bands import GRID, band_of
+from calibration_service.recalibration.maps import Method
+
+TRUTH = {"slope": 0.7, "shift": 0.2}
+
+
+def coverage(draw, method, events, count):
+    """[K] share of replications in which the band holds the chance at each price of the grid."""
+    chance = special.expit(0.2 + 0.7 * special.logit(np.clip(GRID, 1e-3, 1 - 1e-3)))
+    inside = np.zeros(GRID.size)
+    for seed in range(count):
+        history = draw(np.random.default_rng([seed, 17]), events, law="smooth", **TRUTH)
+        low, high = band_of(
+            method, history.p, history.y, history.event, rng=np.random.default_rng(seed)
+        )
+        inside += (low <= chance) & (chance <= high)
+    return inside / count
+
+
+@pytest.mark.parametrize("method", Method)
+def test_bands_are_ordered_monotone_probabilities(draw, method):
+    history = draw(np.random.default_rng(1), 250)
+    low, high = band_of(method, history.p, history.y, history.event, rng=np.random.default_rng(1))
+    assert (np.diff(low) >= 0).all()
+    assert (np.diff(high) >= 0).all()
+    assert (low <= high).all()
+    assert low.min() >= 0.0
+    assert high.max() <= 1.0
+
+
+def test_platt_covers_95_percent_at_200_events(draw):
+    count = 400
+    error = 3.0 * np.sqrt(0.95 * 0.05 / count)
+    found = coverage(draw, Method.PLATT, 200, count)
+    assert 0.93 - error <= found.min()
+    assert found.max() <= 0.97 + error
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("events", [200, 1_000])
+@pytest.mark.parametrize("method", [m for m in Method if m != Method.IDENTITY])
+def test_reports_the_coverage_of_every_method(draw, method, events, capsys):
+    count = 2_000 if method == Method.PLATT else 300
+    found = coverage(draw, method, events, count)
+    shown = {f"{GRID[k]:g}": round(float(found[k]), 3) for k in (1, 4, 13, 53, 93, -2)}
+    with capsys.disabled():
+        print(f"\n{method} at {events} events: mean {found.mean():.3f}", shown)
+    if method == Method.PLATT:
+        error = 3.0 * np.sqrt(0.95 * 0.05 / count)
+        assert 0.93 - error <= found.min()
+        assert found.max() <= 0.97 + error
+
+
+def test_snapshots_of_one_outcome_do_not_narrow_the_band(draw):
+    history = draw(np.random.default_rng(2), 300, single=True)
+    for method in (Method.PLATT, Method.BETA):
+        once, often = (
+            band_of(
+                method,
+                np.repeat(history.p, times),
+                np.repeat(history.y, times),
+                np.repeat(history.event, times),
+                rng=np.random.default_rng(1),
+            )
+            for times in (1, 20)
+        )
+        np.testing.assert_allclose(once, often, rtol=1e-5, atol=1e-7)
+
+
+def test_one_outcome_alone_gives_no_platt_band():
+    p = np.linspace(0.1, 0.9, 30)
+    low, high = band_of(Method.PLATT, p, np.ones(30), np.arange(30), rng=np.random.default_rng(1))
+    assert np.isnan(low).all()
+    assert np.isnan(high).all()
