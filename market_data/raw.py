@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from pyarrow.fs import FileSystem, FileType, LocalFileSystem
 
 from market_data.errors import RawStoreError
 
@@ -51,10 +52,11 @@ class RawFile:
 
 
 class RawStore:
-    """A folder of immutable, content-named files."""
+    """A folder, or the prefix of an object store, of immutable, content-named files."""
 
-    def __init__(self, folder: Path, *, compress: bool = True) -> None:
-        self._folder = folder
+    def __init__(self, root: str | Path, *, compress: bool = True) -> None:
+        """Name the place; nothing is opened or made yet."""
+        self._root = str(root).rstrip("/")
         self._compress = compress
 
     def put(self, source: str, answers: Sequence[RawAnswer]) -> RawFile:
@@ -62,13 +64,13 @@ class RawStore:
         lines = b"".join(_line(answer) for answer in answers)
         digest = hashlib.sha256(lines).hexdigest()
         suffix = ".jsonl.gz" if self._compress else ".jsonl"
-        relative = Path(source) / digest[:2] / f"{digest}{suffix}"
-        path = self._folder / relative
-        is_new = not path.exists()
+        relative = f"{source}/{digest[:2]}/{digest}{suffix}"
+        files, path = self._place(relative)
+        is_new = files.get_file_info(path).type is FileType.NotFound
         if is_new:
             payload = gzip.compress(lines, compresslevel=1, mtime=0) if self._compress else lines
-            _write_once(path, payload)
-        return RawFile(digest, source, str(relative), len(answers), len(lines), is_new)
+            _write_once(files, path, payload)
+        return RawFile(digest, source, relative, len(answers), len(lines), is_new)
 
     def read(self, file: RawFile) -> Iterator[RawAnswer]:
         """The answers of a stored file, in order.
@@ -76,10 +78,11 @@ class RawStore:
         Raises:
             RawStoreError: the file is missing, damaged or not what its name says.
         """
-        path = self._folder / file.path
+        files, path = self._place(file.path)
         try:
-            data = path.read_bytes()
-            lines = gzip.decompress(data) if path.suffix == ".gz" else data
+            with files.open_input_file(path) as stored:
+                data = stored.read()
+            lines = gzip.decompress(data) if path.endswith(".gz") else data
         except (OSError, EOFError) as error:
             raise RawStoreError(f"{path}: {error}") from None
         if hashlib.sha256(lines).hexdigest() != file.sha256:
@@ -88,6 +91,12 @@ class RawStore:
             head, _, body = line.partition(b',"body":')
             yield RawAnswer(orjson.loads(head + b"}")["request"], body[:-1])
 
+    def _place(self, relative: str) -> tuple[FileSystem, str]:
+        if "://" not in self._root:
+            return LocalFileSystem(), f"{self._root}/{relative}"
+        files, root = FileSystem.from_uri(self._root)
+        return files, f"{root}/{relative}"
+
 
 def _line(answer: RawAnswer) -> bytes:
     request = orjson.dumps({"request": answer.request}, option=orjson.OPT_SORT_KEYS)
@@ -95,15 +104,21 @@ def _line(answer: RawAnswer) -> bytes:
     return request[:-1] + b',"body":' + body + b"}\n"
 
 
-def _write_once(path: Path, payload: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+def _write_once(files: FileSystem, path: str, payload: bytes) -> None:
+    """Whole or not at all: an object store does so by itself, a folder by a rename."""
+    if not isinstance(files, LocalFileSystem):
+        with files.open_output_stream(path, compression=None) as target:
+            target.write(payload)
+        return
+    place = Path(path)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(dir=place.parent, prefix=".part-")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(payload)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
+        os.replace(part, place)
     except OSError:
         Path(part).unlink(missing_ok=True)
         raise
