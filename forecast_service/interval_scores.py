@@ -192,3 +192,73 @@ def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
 def mean(values: FloatArray, event: NDArray[np.str_], *, rng: np.random.Generator) -> Interval:
     """The mean of ``values`` [N] with an interval by resampling events."""
     return ratio_of_means(values, np.ones_like(values), event, rng=rng)
+
+
+def breach(low: FloatArray, high: FloatArray, actual: FloatArray) -> NDArray[np.int64]:
+    """Side on which ``actual`` left [low, high]: -1 below, 1 above, 0 inside (ties inside).
+
+    >>> breach(np.array([0.4, 0.4]), np.array([0.6, 0.6]), np.array([0.39, 0.6])).tolist()
+    [-1, 0]
+    """
+    above, below = actual > high + TIE, actual < low - TIE
+    return above.astype(np.int64) - below.astype(np.int64)
+
+
+def breach_rate(
+    low: FloatArray,
+    high: FloatArray,
+    actual: FloatArray,
+    event: NDArray[np.str_],
+    *,
+    rng: np.random.Generator,
+) -> Interval:
+    """Share of the actuals outside their band; 1 - coverage for a band that is as wide as it says.
+
+    Args:
+        low, high, actual: [N] in [0, 1].
+        event: [N] which event each belongs to.
+        rng: source of the resampling.
+    """
+    return mean((breach(low, high, actual) != 0).astype(np.float64), event, rng=rng)
+
+
+FOLLOW_MOVE = 0.05
+"""A breach is followed through when the price goes on at least as far."""
+
+
+def followed(
+    side: NDArray[np.int64], actual: FloatArray, later: FloatArray, *, move: float = FOLLOW_MOVE
+) -> FloatArray:
+    """Whether the price went on in the direction of its breach.
+
+    Args:
+        side: [N] from `breach`.
+        actual: [N] price at the breach.
+        later: [N, S] prices in the time that a follow-through is given, NaN where missing.
+        move: least further move, in units of price; a tie counts.
+
+    Returns:
+        [N] 1 or 0; NaN where there was no breach or nothing is known of what came after.
+    """
+    further = side[:, None] * (later - actual[:, None])
+    known = (side != 0) & ~np.isnan(further).all(axis=1)
+    best = np.where(np.isnan(further), -np.inf, further).max(axis=1, initial=-np.inf)
+    return np.where(known, (best >= move - TIE).astype(np.float64), np.nan)
+
+
+def follow_through(
+    side: NDArray[np.int64],
+    actual: FloatArray,
+    later: FloatArray,
+    event: NDArray[np.str_],
+    *,
+    rng: np.random.Generator,
+    move: float = FOLLOW_MOVE,
+) -> Interval:
+    """Share of the breaches that were followed through; NaN where there was none.
+
+    Arguments as in `followed`; event: [N] which event each belongs to.
+    """
+    found = followed(side, actual, later, move=move)
+    known = ~np.isnan(found)
+    return ratio_of_means(np.where(known, found, 0.0), known.astype(np.float64), event, rng=rng)

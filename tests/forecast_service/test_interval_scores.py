@@ -92,3 +92,45 @@ def test_columns_share_their_samples_and_one_without_a_denominator_has_no_figure
     assert first == same
     assert first == scores.mean(above[:, 0], event, rng=np.random.default_rng(1))
     assert np.isnan([none.value, none.low, none.high]).all()
+
+
+def test_a_breach_has_a_side_and_a_tie_is_none() -> None:
+    low, high = np.full(4, 0.4), np.full(4, 0.6)
+    sides = scores.breach(low, high, np.array([0.39, 0.4, 0.6, 0.61]))
+    assert sides.tolist() == [-1, 0, 0, 1]
+
+
+def test_the_breach_rate_is_what_coverage_leaves() -> None:
+    rng = np.random.default_rng(21)
+    actual, event = rng.random(5_000), np.repeat(np.arange(500), 10).astype(str)
+    low, high = np.full(5_000, 0.1), np.full(5_000, 0.9)
+    found = scores.breach_rate(low, high, actual, event, rng=rng)
+    assert found.value == pytest.approx(1.0 - scores.covered(low, high, actual).mean())
+    assert found.low < 0.2 < found.high
+    assert found.events == 500
+
+
+def test_a_breach_is_followed_when_the_price_goes_on_in_its_direction() -> None:
+    side = np.array([1, 1, -1, -1, 0, 1])
+    later = np.array(
+        [
+            [0.70, 0.75],  # on by exactly the least move
+            [0.60, 0.74],
+            [np.nan, 0.60],
+            [0.90, 0.99],  # back, however far
+            [0.99, 0.99],  # there was no breach
+            [np.nan, np.nan],  # nothing is known
+        ]
+    )
+    found = scores.followed(side, np.full(6, 0.7), later)
+    assert np.array_equal(found, [1.0, 0.0, 1.0, 0.0, np.nan, np.nan], equal_nan=True)
+
+
+def test_follow_through_counts_known_breaches_only() -> None:
+    rng = np.random.default_rng(22)
+    side, later = np.array([1, 1, 0, -1]), np.array([[0.8], [0.7], [0.9], [np.nan]])
+    event = np.array(["a", "b", "c", "d"])
+    found = scores.follow_through(side, np.full(4, 0.7), later, event, rng=rng)
+    assert found.value == 0.5
+    none = scores.follow_through(side * 0, np.full(4, 0.7), later, event, rng=rng)
+    assert np.isnan(none.value)
