@@ -150,13 +150,23 @@ def _row(
     times = sample.resolved[sample.event[own]]
     return {
         "pool": pools.names[k],
-        "method": verdict.method.value,
         "parameters": _parameters(found, k, verdict.method),
         "served": served,
         "price": GRID.tolist(),
         "value": value.tolist(),
         "lo": _listed(np.minimum(low, value)),
         "hi": _listed(np.maximum(high, value)),
+        "sample_size": own.size,
+        "event_count": np.unique(sample.event[own]).size,
+        "fitted_from": _time(times.min()),
+        "fitted_to": _time(times.max()),
+        **_said(verdict),
+    }
+
+
+def _said(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "method": verdict.method.value,
         "promoted": verdict.promoted,
         "reasons": list(verdict.reasons),
         "brier_raw": verdict.brier_raw,
@@ -166,11 +176,7 @@ def _row(
         "difference_hi": verdict.hi,
         "p_value": verdict.p,
         "p_adjusted": verdict.p_adjusted,
-        "sample_size": own.size,
-        "event_count": np.unique(sample.event[own]).size,
         "validation_events": verdict.validation_events,
-        "fitted_from": _time(times.min()),
-        "fitted_to": _time(times.max()),
     }
 
 

@@ -5,7 +5,7 @@ import importlib
 
 import pytest
 
-MODULES = ("bootstrap", "logistic", "reliability", "scores", "segments")
+MODULES = ("bootstrap", "intervals", "logistic", "reliability", "scores", "segments")
 
 
 @pytest.mark.parametrize("name", MODULES)
