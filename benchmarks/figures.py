@@ -49,6 +49,7 @@ class Scale:
         clients: concurrent callers, one load each.
         batch: series of one BatchForecast.
         rows: table sizes of the calibration suite.
+        lake_rows: snapshots in the lakes of the suite for all stages.
         markets: archive sizes of the daily flow; snapshots: price points per market.
         listed: markets on the scoreboard of the reads suite.
         with_ray: whether forecasts are also measured through Ray.
@@ -60,6 +61,7 @@ class Scale:
     clients: tuple[int, ...]
     batch: int
     rows: tuple[int, ...]
+    lake_rows: tuple[int, ...]
     markets: tuple[int, ...]
     snapshots: int
     listed: tuple[int, ...]
@@ -68,16 +70,19 @@ class Scale:
 
 FULL = Scale(
     rounds=5, seconds=2.0, requests=20_000, clients=(1, 8, 32, 64), batch=1_000,
-    rows=(10_000, 100_000, 1_000_000), markets=(500, 2_000, 5_000), snapshots=100,
+    rows=(10_000, 100_000, 1_000_000), lake_rows=(100_000, 1_000_000, 10_000_000),
+    markets=(500, 2_000, 5_000), snapshots=100,
     listed=(10_000, 100_000),
 )  # fmt: skip
 QUICK = Scale(
     rounds=3, seconds=0.5, requests=5_000, clients=(1, 8, 64), batch=1_000,
-    rows=(10_000, 100_000), markets=(500,), snapshots=100, listed=(10_000,),
+    rows=(10_000, 100_000), lake_rows=(100_000, 1_000_000), markets=(500,), snapshots=100,
+    listed=(10_000,),
 )  # fmt: skip
 TINY = Scale(
     rounds=1, seconds=0.2, requests=100, clients=(1, 4), batch=50,
-    rows=(500, 2_000), markets=(60,), snapshots=12, listed=(200,), with_ray=False,
+    rows=(500, 2_000), lake_rows=(2_000,), markets=(60,), snapshots=12, listed=(200,),
+    with_ray=False,
 )  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def registry(n: int) -> pl.DataFrame:
         pl.lit([], dtype=pl.List(pl.String)).alias("tags"),
         pl.lit(value=True).alias("enable_order_book"),
     )  # fmt: skip
-    return _completed("market_registry", frame)
+    return completed("market_registry", frame)
 
 
 def snapshots(rows: int, per_market: int = PER_MARKET) -> pl.DataFrame:
@@ -80,7 +80,7 @@ def snapshots(rows: int, per_market: int = PER_MARKET) -> pl.DataFrame:
         ),
         pl.lit("benchmark").alias("data_source"),
     )
-    return _completed("market_snapshot", frame)
+    return completed("market_snapshot", frame)
 
 
 def scored(rows: int) -> pl.DataFrame:
@@ -125,7 +125,7 @@ def publish(lake: Lake, markets: int, *, per_market: int = 4) -> None:
     lake.replace("scoreboard", board)
 
 
-def _completed(table: str, frame: pl.DataFrame) -> pl.DataFrame:
+def completed(table: str, frame: pl.DataFrame) -> pl.DataFrame:
     """The frame as rows of a table; columns that it lacks are null."""
     named = polars_schema(table)
     lacking = [c for c in named if c not in frame.columns and c not in ("schema_version", "dt")]

@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import calibration, daily_flow, figures, gateway_forecast, models, reads
+from benchmarks import (
+    calibration,
+    daily_flow,
+    figures,
+    gateway_forecast,
+    lake_scale,
+    models,
+    reads,
+)
 from benchmarks.figures import TINY, Figure
 
 
@@ -155,3 +163,11 @@ def test_a_table_names_suite_figure_unit_and_spread() -> None:
         "  short                1,234 requests/s",
         "  a longer name        0.012 s  [0.01 … 0.014]",
     ]
+
+
+def test_all_stages_are_measured_by_the_size_of_the_lake(tmp_path: Path) -> None:
+    values = by_name(lake_scale.run(TINY, tmp_path))
+    assert values["all stages, 2,000 snapshots", "s"] > 0
+    assert values["all stages, 2,000 snapshots", "MiB peak"] > 50
+    for stage in ("labels", "cutoffs", "features", "metrics", "trust", "forecasts", "scoreboard"):
+        assert values[f"{stage}, 2,000 snapshots", "s"] > 0
