@@ -10,7 +10,7 @@ from calibration_service import pages, wire
 from calibration_service.publication import Publication
 from calibration_service.segments import ANY, segment_key
 from calibration_service.tables import Board, Tables, follows, sort_key
-from marketcal.errors import InvalidArgument, SegmentNotFound
+from marketcal.errors import InvalidArgument, MarketNotFound, SegmentNotFound
 from marketcal.v1 import scoreboard_pb2 as pb
 from marketcal.v1 import scoreboard_pb2_grpc
 
@@ -77,6 +77,18 @@ class ScoreboardService(scoreboard_pb2_grpc.ScoreboardServiceServicer):
             segments=[wire.scores(row) for row in found if row["segment_key"] != OVERALL],
             as_of_time=wire.timestamp(tables.as_of),
         )
+
+    async def ExplainTrust(
+        self, request: pb.ExplainTrustRequest, call: Any
+    ) -> pb.ExplainTrustResponse:
+        """What each component of a market's trust contributes, and what it rests on."""
+        row = self._publication.current().trust_of(request.market_id)
+        if row is None:
+            raise MarketNotFound(
+                f"no market '{request.market_id}' has a trust score",
+                resource=("marketcal.v1.Market", request.market_id),
+            )
+        return wire.explanation(row)
 
 
 def board_of(tables: Tables, window: str) -> Board:

@@ -125,6 +125,7 @@ class Tables:
         metrics: rows of ``calibration_metrics`` by (window, segment key).
         curves: rows of ``reliability_curve`` by (window, segment key), by bin.
         prices: recorded prices.
+        trust: rows of ``trust_score`` behind the scoreboard.
     """
 
     version: int
@@ -134,11 +135,22 @@ class Tables:
     metrics: Mapping[tuple[str, str], Row]
     curves: Mapping[tuple[str, str], list[Row]]
     prices: Prices
+    trust: pl.DataFrame
 
     @cached_property
     def market_places(self) -> Mapping[str, int]:
         """Row of each market in ``markets``."""
         return {market: i for i, market in enumerate(self.markets["market_id"].to_list())}
+
+    @cached_property
+    def trust_places(self) -> Mapping[str, int]:
+        """Row of each market in ``trust``."""
+        return {market: i for i, market in enumerate(self.trust["market_id"].to_list())}
+
+    def trust_of(self, market_id: str) -> Row | None:
+        """The trust row of a market; None when it has none."""
+        place = self.trust_places.get(market_id)
+        return None if place is None else self.trust.row(place, named=True)
 
     def market(self, market_id: str) -> Row | None:
         """The row of a market; None when it is not known."""
@@ -173,6 +185,7 @@ def load(lake: Lake) -> Tables | None:
             ).items()
         },
         prices=_prices(lake),
+        trust=_trust(lake, board),
     )
     warm(tables)
     return tables
@@ -180,7 +193,7 @@ def load(lake: Lake) -> Tables | None:
 
 def warm(tables: Tables) -> None:
     """Builds what is built on first use, so that no reader waits for it."""
-    _ = tables.market_places
+    _ = tables.market_places, tables.trust_places
     for board in tables.boards.values():
         _ = board.places
         board.ordered(ORDERS[0])
@@ -198,6 +211,11 @@ def _markets(lake: Lake, board: pl.DataFrame) -> pl.DataFrame:
         .join(prices, on="market_id", how="left")
         .sort("market_id")
     )
+
+
+def _trust(lake: Lake, board: pl.DataFrame) -> pl.DataFrame:
+    last = board.select("market_id", pl.col("price_ts").alias("ts")).unique()
+    return lake.scan("trust_score").join(last.lazy(), on=["market_id", "ts"], how="semi").collect()
 
 
 def _prices(lake: Lake) -> Prices:

@@ -29,12 +29,15 @@ COMPONENTS = ("liquidity_depth", "stability", "question_quality", "manipulation_
 INPUTS = ("ts", "market_id", "p_yes", "volume_24h", "open_interest")
 """Columns of a snapshot that trust is made of."""
 
+EVIDENCE = ("depth_usd", "volatility", "price_moves", "volume_z", "open_interest_z")
+"""Columns of a score that say what its components were computed from."""
+
 MIN_MOVES = 12
 """Moves that a market needs before its volatility or an unusual move can be judged."""
 
-_SHALLOW_USD, _DECADES = 100.0, 4.0
-_UNSTABLE = 0.25
-_USUAL_Z, _EXTREME_Z = 3.0, 10.0
+SHALLOW_USD, DECADES = 100.0, 4.0
+UNSTABLE = 0.25
+USUAL_Z, EXTREME_Z = 3.0, 10.0
 _MAD_TO_SIGMA = 1.4826
 _SMALLEST_SIGMA = 0.02
 """Floor of the robust scale of a log-move: a series that never moved is not suspect at 1 %."""
@@ -112,6 +115,7 @@ def _scored(known: pl.DataFrame, rules: TrustPolicy) -> pl.DataFrame:
         "market_id",
         score.clip(0.0, 100.0).alias("score"),
         *COMPONENTS,
+        *EVIDENCE,
         "unknown_components",
         pl.lit(json.dumps(weights)).alias("weights"),
         pl.lit(FORMULA_VERSION).alias("formula_version"),
@@ -140,35 +144,41 @@ def _components(snapshots: pl.DataFrame) -> pl.DataFrame:
             for name in ("volume_24h", "open_interest")
         ),
     )
-    return moves.group_by("market_id", maintain_order=True).agg(
+    judged = moves.group_by("market_id", maintain_order=True).agg(
         pl.col("ts").last(),
-        _liquidity_depth().alias("liquidity_depth"),
-        _stability().alias("stability"),
-        pl.max_horizontal(_suspicion("volume_24h_move"), _suspicion("open_interest_move")).alias(
-            "manipulation_suspect"
+        pl.max_horizontal(pl.col("volume_24h").last(), pl.col("open_interest").last()).alias(
+            "depth_usd"
         ),
+        _volatility().alias("volatility"),
+        pl.col("square").count().cast(pl.Int64).alias("price_moves"),
+        _robust_z("volume_24h_move").alias("volume_z"),
+        _robust_z("open_interest_move").alias("open_interest_z"),
+    )
+    suspect = pl.max_horizontal("volume_z", "open_interest_z")
+    return judged.with_columns(
+        _liquidity_depth().alias("liquidity_depth"),
+        (-pl.col("volatility") / UNSTABLE).exp().alias("stability"),
+        ((suspect - USUAL_Z) / (EXTREME_Z - USUAL_Z)).clip(0.0, 1.0).alias("manipulation_suspect"),
     )
 
 
 def _liquidity_depth() -> pl.Expr:
-    depth = pl.max_horizontal(pl.col("volume_24h").last(), pl.col("open_interest").last())
-    decades = (depth.clip(lower_bound=_SHALLOW_USD) / _SHALLOW_USD).log10() / _DECADES
-    return decades.clip(0.0, 1.0)
+    usd = pl.col("depth_usd").clip(lower_bound=SHALLOW_USD)
+    return ((usd / SHALLOW_USD).log10() / DECADES).clip(0.0, 1.0)
 
 
-def _stability() -> pl.Expr:
+def _volatility() -> pl.Expr:
+    """Standard deviation of log-odds returns per root hour; null for too few of them."""
     square = pl.col("square")
     hours = pl.col("hours").filter(square.is_not_null()).sum()
-    deviation = (square.sum() / hours).sqrt()
     known = (square.count() >= MIN_MOVES) & (hours > 0)
-    return pl.when(known).then((-deviation / _UNSTABLE).exp())
+    return pl.when(known).then((square.sum() / hours).sqrt())
 
 
-def _suspicion(name: str) -> pl.Expr:
-    """[0, 1] from the robust z-score of a market's last move among its earlier ones."""
+def _robust_z(name: str) -> pl.Expr:
+    """Distance of a market's last move from its earlier ones, in robust standard deviations."""
     earlier = pl.col(name).head(pl.len() - 1)
     centre = earlier.median()
     scale = (_MAD_TO_SIGMA * (earlier - centre).abs().median()).clip(lower_bound=_SMALLEST_SIGMA)
-    z = (pl.col(name).last() - centre).abs() / scale
     enough = earlier.count() >= MIN_MOVES
-    return pl.when(enough).then(((z - _USUAL_Z) / (_EXTREME_Z - _USUAL_Z)).clip(0.0, 1.0))
+    return pl.when(enough).then((pl.col(name).last() - centre).abs() / scale)

@@ -8,6 +8,7 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from calibration_service.explanation import explain
 from calibration_service.segments import ANY, segment_key
 from calibration_service.tables import Row
 from marketcal.errors import InvalidArgument
@@ -99,6 +100,20 @@ def scores(row: Row) -> segments_pb2.SegmentScores:
         ),
         slope=_estimate(row, "slope"),
         intercept=_estimate(row, "intercept"),
+        max_calibration_error=row["max_calibration_error"],
+        ece_equal_mass=row["ece_equal_mass"],
+        sharpness=row["sharpness"],
+        brier_decomposition=_decomposition(row),
+    )
+
+
+def _decomposition(row: Row) -> segments_pb2.BrierDecomposition | None:
+    if row["miscalibration"] is None:
+        return None
+    return segments_pb2.BrierDecomposition(
+        miscalibration=row["miscalibration"],
+        discrimination=row["discrimination"],
+        uncertainty=row["uncertainty"],
     )
 
 
@@ -170,6 +185,24 @@ def price(ts: int, p_yes: float, bid: float, ask: float) -> market_pb2.PricePoin
         p_yes=p_yes,
         bid=None if math.isnan(bid) else bid,
         ask=None if math.isnan(ask) else ask,
+    )
+
+
+def explanation(row: Row) -> scoreboard_pb2.ExplainTrustResponse:
+    """The parts of a row of ``trust_score``."""
+    return scoreboard_pb2.ExplainTrustResponse(
+        trust=_trust({**row, "trust": row["score"]}),
+        contributions=[
+            scoreboard_pb2.TrustContribution(
+                component=part.component,
+                value=part.value,
+                weight=part.weight,
+                points=part.points,
+                evidence=part.evidence,
+            )
+            for part in explain(row)
+        ],
+        formula_version=row["formula_version"],
     )
 
 

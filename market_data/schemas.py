@@ -222,6 +222,11 @@ TRUST_SCORE = _table(
         "stability": REAL,
         "question_quality": REAL,
         "manipulation_suspect": REAL,
+        "depth_usd": REAL,  # what the components were computed from, null where unknown
+        "volatility": REAL,  # of the log-odds, per root hour
+        "price_moves": COUNT,
+        "volume_z": REAL,
+        "open_interest_z": REAL,
         "unknown_components": TEXTS,  # components that stand at their prior
         "weights": TEXT,
         "formula_version": TEXT,

@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from marketcal.v1 import alert_pb2, legacy_pb2, market_pb2, scoreboard_pb2, segments_pb2
+from marketcal.v1 import alert_pb2, legacy_pb2, market_pb2, segments_pb2
 from marketcal.v1 import forecast_pb2 as pb
 
 PRICES = st.lists(
@@ -160,7 +160,6 @@ def test_models_come_in_pages_with_their_limits(
 
 UNIMPLEMENTED: list[tuple[str, str, Any]] = [
     ("forecasts", "WatchForecast", pb.WatchForecastRequest(market_id="m")),
-    ("scores", "ExplainTrust", scoreboard_pb2.ExplainTrustRequest(market_id="m")),
     ("markets", "GetPostmortem", market_pb2.GetPostmortemRequest(market_id="m")),
     ("alerts", "ListAlerts", alert_pb2.ListAlertsRequest()),
     ("alerts", "WatchAlerts", alert_pb2.WatchAlertsRequest()),

@@ -349,3 +349,26 @@ def test_a_damaged_publication_leaves_the_old_one_and_the_keys_in_force(
             return False
 
     until(is_known)
+
+
+def test_the_trust_of_a_market_is_explained_by_parts_that_add_up(
+    stubs: Any, as_viewer: Any
+) -> None:
+    shown = scores(stubs, as_viewer)[0]
+    answer = stubs.scores.ExplainTrust(
+        scoreboard_pb2.ExplainTrustRequest(market_id=shown.market_id),
+        metadata=as_viewer,
+        timeout=20,
+    )
+    assert answer.trust == shown.trust
+    assert sum(part.points for part in answer.contributions) == pytest.approx(shown.trust.score)
+    assert all(part.evidence.endswith(".") for part in answer.contributions)
+    assert answer.formula_version
+
+
+def test_an_unknown_market_has_no_trust_to_explain(
+    stubs: Any, as_viewer: Any, refused: Any
+) -> None:
+    request = scoreboard_pb2.ExplainTrustRequest(market_id="nobody:1")
+    refusal = refused(stubs.scores.ExplainTrust, request, as_viewer)
+    assert (refusal.code, refusal.reason) == ("NOT_FOUND", "MARKET_NOT_FOUND")
