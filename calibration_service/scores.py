@@ -27,6 +27,18 @@ def _mean(values: FloatArray, weights: FloatArray | None) -> float:
     return float(np.average(values, weights=weights))
 
 
+def event_weights(events: IntArray) -> FloatArray:
+    """[N] float64 in (0, 1]: one over the rows of each row's event, so that events count alike.
+
+    Args:
+        events: [N] int64 codes ≥ 0, the event of each row.
+
+    >>> event_weights(np.array([0, 0, 1])).tolist()
+    [0.5, 0.5, 1.0]
+    """
+    return np.asarray(1.0 / np.bincount(events)[events])
+
+
 def brier_terms(p: FloatArray, y: FloatArray) -> FloatArray:
     """[N] float64 in [0, 1]: squared errors ``(p - y)²``."""
     error = p - y

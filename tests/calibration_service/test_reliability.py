@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.calibration import calibration_curve
 from sklearn.isotonic import IsotonicRegression
 
 from calibration_service.reliability import (
@@ -57,6 +58,17 @@ def test_a_calibrated_rate_lies_in_its_band_at_least_95_percent_of_the_time(pric
     low, high = consistency_band(np.array(price), np.array(trials))
     rates = np.random.default_rng(1).binomial(trials, price, 20_000) / trials
     assert np.mean((rates >= low) & (rates <= high)) >= 0.945
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_curve_agrees_with_scikit_learn_away_from_the_edges_of_bins(seed):
+    rng = np.random.default_rng(seed)
+    p = rng.random(500)  # the library puts a price on an edge into the bin below
+    y = (rng.random(500) < p).astype(float)
+    curve = equal_width_curve(p, y, events=np.arange(500))
+    rate, price = calibration_curve(y, p, n_bins=10, strategy="uniform")
+    np.testing.assert_allclose(curve.rate, rate)
+    np.testing.assert_allclose(curve.price, price)
 
 
 def test_isotonic_rates_agree_with_scikit_learn_on_pooled_ties():

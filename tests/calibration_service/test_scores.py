@@ -109,6 +109,28 @@ def test_the_corrected_error_of_a_calibrated_source_averages_zero_at_100_rows(la
     assert inside == pytest.approx(0.95, abs=0.035)
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("n", [30, 100, 300, 1_000])
+def test_reports_the_calibration_error_of_a_calibrated_source(n, capsys):
+    found = corrected(2_000, n, lambda rng, size: np.round(rng.beta(0.6, 0.8, size), 2))
+    values = np.array([one.bias_corrected for one in found])
+    inside = np.mean([one.null_lo <= one.ece <= one.null_hi for one in found])
+    with capsys.disabled():
+        print(
+            f"\n{n} rows: plain {np.mean([one.ece for one in found]):.4f}, corrected "
+            f"{values.mean():+.4f} with s.d. {values.std():.4f}, inside its interval {inside:.3f}"
+        )
+    if n >= 100:
+        assert abs(values.mean()) < 0.01
+
+
+def test_with_weights_of_events_every_event_counts_alike():
+    p, y = np.array([0.2, 0.2, 0.9]), np.array([1.0, 1.0, 1.0])
+    weights = scores.event_weights(np.array([0, 0, 1]))
+    assert weights.sum() == 2.0
+    assert scores.brier(p, y, weights=weights) == pytest.approx((0.64 + 0.01) / 2)
+
+
 def test_the_normal_limit_of_the_null_agrees_with_flipped_signs():
     rng = np.random.default_rng(12)
     residuals = rng.normal(size=(300, 10)) * (rng.random((300, 10)) < 0.3)

@@ -72,11 +72,15 @@ def test_reports_the_power_of_a_promotion(draw, events, truth, power, single, ca
     assert share >= power
 
 
-@pytest.mark.parametrize("truth", [{"slope": 0.6}, {"shift": 0.5}], ids=["slope", "shift"])
-def test_what_is_promoted_improves_the_brier_score_of_new_events(draw, truth):
-    state = load(built(draw(np.random.default_rng(1), 2_000, **truth)))
+@pytest.mark.parametrize(
+    ("truth", "events"),
+    [({"slope": 0.6}, 1_000), ({"shift": 0.3}, 4_000)],
+    ids=["slope", "shift"],
+)
+def test_what_is_promoted_improves_the_brier_score_of_new_events(draw, truth, events):
+    state = load(built(draw(np.random.default_rng(1), events, **truth)))
     assert state.methods[0] != "identity"
-    fresh = draw(np.random.default_rng(2), 5_000, **truth)
+    fresh = draw(np.random.default_rng(2), 20_000, **truth)
     q = with_calibrated(fresh.frame(), state)["calibrated_probability"].to_numpy()
     gain = np.bincount(fresh.event, (q - fresh.y) ** 2 - (fresh.p - fresh.y) ** 2)
     size = np.bincount(fresh.event).astype(float)
