@@ -22,6 +22,7 @@ from prefect.tasks import Task
 
 from flows import artifacts, ingestion, settings, stages
 from flows import forecasts as forecasting
+from flows import recalibration as recalibrating
 from flows.fan_out import spread_over
 from flows.runs import FlowError, Run, StageCount, window_length
 from flows.settings import FlowSettings
@@ -47,18 +48,24 @@ def _may_pass(_task: Task[..., StageCount], _run: TaskRun, state: State[StageCou
 
 
 markets = as_task(ingestion.markets)
+outcomes = as_task(ingestion.outcomes)
+matches = as_task(ingestion.matches)
 open_interest = as_task(ingestion.open_interest)
 prices = as_task(ingestion.prices)
 labels = as_task(stages.labels)
 cutoffs = as_task(stages.cutoffs)
 features = as_task(stages.features)
 metrics = as_task(stages.metrics)
+drift = as_task(recalibrating.drift)
+recalibration = as_task(recalibrating.recalibration)
 trust = as_task(stages.trust)
 forecasts = as_task(forecasting.forecasts)
 scoreboard = as_task(stages.scoreboard)
 
-INGESTION = (markets, open_interest, prices)
-CALIBRATION = (labels, cutoffs, features, metrics, trust, forecasts, scoreboard)
+INGESTION = (markets, outcomes, matches, open_interest, prices)
+CALIBRATION = (
+    labels, cutoffs, features, metrics, drift, recalibration, trust, forecasts, scoreboard,
+)  # fmt: skip
 
 
 def flow_run_title() -> str:

@@ -1,4 +1,4 @@
-"""The stages of ingestion: from the venue into the lake.
+"""The stages of ingestion: from the venues into the lake.
 
 Plain functions without Prefect, like those of ``flows.stages``.
 """
@@ -14,50 +14,84 @@ import polars as pl
 
 from flows.runs import NoDataError, Run, StageCount
 from market_data import ingest
-from market_data.intake import IngestResult, Stores
+from market_data.errors import VenueError
+from market_data.intake import IngestResult, Stores, added
 from market_data.lake import Lake
+from market_data.matching import MATCHED_BY, match_markets
 from market_data.raw import RawStore
 from market_data.venues.http import HttpPolicy, VenueHttp
+from market_data.venues.kalshi.rest import KalshiRest
+from market_data.venues.kalshi.settings import KalshiSettings
+from market_data.venues.manifold.rest import ManifoldRest
+from market_data.venues.manifold.settings import ManifoldSettings
 from market_data.venues.polymarket.rest import PolymarketRest
 from market_data.venues.polymarket.settings import PolymarketSettings
+from market_data.venues.port import Venue
 from market_data.venues.sources import HISTORY_SOURCES
 
-Ingestion = Callable[[PolymarketRest, Stores], Awaitable[IngestResult]]
+Ingestion = Callable[[Venue, Stores], Awaitable[IngestResult]]
 
 
 def markets(run: Run) -> StageCount:
-    """Lists the venue's markets into the registry."""
-    count = _ingest(
-        run, lambda rest, stores: ingest.ingest_markets(rest, stores, progress=run.progress)
+    """Lists the venues' markets into the registry."""
+    count = _from_venues(
+        run, lambda venue, stores: ingest.ingest_markets(venue, stores, progress=run.progress)
     )
     if not run.lake.scan("market_registry").select(pl.len()).collect().item():
         raise NoDataError(
-            f"the venue at {run.settings.gamma_url} lists no market: there is nothing to calibrate"
+            f"the venue at {_places(run)} lists no market: there is nothing to calibrate"
         )
     return count
 
 
+def outcomes(run: Run) -> StageCount:
+    """Asks the order book who won, where a closed market's own record does not say it."""
+    if "polymarket" not in run.settings.venues:
+        return StageCount(0, 0, note="no venue with a second source of outcomes is ingested")
+    result = _from_polymarket(
+        run,
+        lambda rest, stores: ingest.ingest_outcomes(
+            rest, stores, market_ids=_within_reach(run), progress=run.progress
+        ),
+    )
+    note = f"{result.failures} outcomes could not be asked for" if result.failures else ""
+    return _count(result, note)
+
+
+def matches(run: Run) -> StageCount:
+    """Finds the markets that ask the same on several platforms."""
+    registry = run.lake.read("market_registry", columns=MATCHED_BY)
+    found = match_markets(registry)
+    done = run.lake.replace("market_match", found)
+    return StageCount(registry.height, found.height, done.rows_new + done.rows_changed)
+
+
 def open_interest(run: Run) -> StageCount:
     """Reads splits, merges and redemptions into open interest."""
-    if not run.settings.subgraph_url:
+    if not run.settings.subgraph_url or "polymarket" not in run.settings.venues:
         return StageCount(0, 0, note="no subgraph is configured: open interest stays unknown")
-    return _ingest(
-        run, lambda rest, stores: ingest.ingest_open_interest(rest, stores, progress=run.progress)
+    result = _from_polymarket(
+        run,
+        lambda rest, stores: ingest.ingest_open_interest(rest, stores, progress=run.progress),
     )
+    note = f"failed for good: {', '.join(result.failed)}" if result.failed else ""
+    return _count(result, note)
 
 
 def prices(run: Run) -> StageCount:
     """Reads price histories into snapshots."""
     scope = ingest.PriceScope(market_ids=_within_reach(run))
-    count = _ingest(
+    count = _from_venues(
         run,
-        lambda rest, stores: ingest.ingest_prices(rest, stores, scope=scope, progress=run.progress),
+        lambda venue, stores: ingest.ingest_prices(
+            venue, stores, scope=scope, progress=run.progress
+        ),
     )
     if not run.lake.scan("market_snapshot").select(pl.len()).collect().item():
         raise NoDataError(
-            f"the venue at {run.settings.clob_url} has no price of any market: nothing to calibrate"
+            f"the venue at {_places(run)} has no price of any market: nothing to calibrate"
         )
-    if not count.failures:
+    if not count.failures or count.note:
         return count
     note = failed_histories(run.lake)
     return replace(count, note=f"{count.failures} price histories failed for good: {note}")
@@ -98,25 +132,85 @@ def failed_histories(lake: Lake) -> str:
     return ", ".join(named) + (" and others" if still.height > len(named) else "")
 
 
-def _ingest(run: Run, ingestion: Ingestion) -> StageCount:
-    settings = run.settings
-    stores = Stores(run.lake, RawStore(Path(settings.raw)), run.now)
-    policy = HttpPolicy(
-        max_in_flight=settings.venue_concurrency,
-        requests_per_second=settings.venue_rate,
-        attempts=settings.venue_attempts,
-        backoff_seconds=settings.venue_backoff_seconds,
-    )
-    venue = PolymarketSettings(
-        gamma_url=settings.gamma_url, clob_url=settings.clob_url, subgraph_url=settings.subgraph_url
-    )
+def _from_venues(run: Run, ingestion: Ingestion) -> StageCount:
+    """Ingests from each venue of the settings; one that fails takes no other with it.
+
+    Raises:
+        VenueError: every venue failed; the first one's error.
+    """
+    total = IngestResult("venues")
+    failed: dict[str, VenueError] = {}
+
+    async def ask(name: str) -> IngestResult:
+        async with VenueHttp(_policy(run)) as http:
+            return await ingestion(_venue(run, name, http), _stores(run))
+
+    for name in dict.fromkeys(run.settings.venues):
+        try:
+            total = added(total, asyncio.run(ask(name)))
+        except VenueError as error:
+            failed[name] = error
+    if len(failed) == len(set(run.settings.venues)):
+        raise next(iter(failed.values()))
+    named = "; ".join(f"{name} failed for good ({error})" for name, error in failed.items())
+    return _count(replace(total, failures=total.failures + len(failed)), named)
+
+
+def _from_polymarket(
+    run: Run, ingestion: Callable[[PolymarketRest, Stores], Awaitable[IngestResult]]
+) -> IngestResult:
+    """Ingests what only Polymarket has."""
 
     async def ask() -> IngestResult:
-        async with VenueHttp(policy) as http:
-            return await ingestion(PolymarketRest(http, venue), stores)
+        async with VenueHttp(_policy(run)) as http:
+            return await ingestion(_polymarket(run, http), _stores(run))
 
-    result = asyncio.run(ask())
+    return asyncio.run(ask())
+
+
+def _count(result: IngestResult, note: str = "") -> StageCount:
     aside = result.dead_letters + result.left_out
     return StageCount(
-        result.rows_in, result.rows_out, result.rows_written, aside, failures=result.failures
+        result.rows_in, result.rows_out, result.rows_written, aside, result.failures, note
     )
+
+
+def _venue(run: Run, name: str, http: VenueHttp) -> Venue:
+    match name:
+        case "kalshi":
+            return KalshiRest(http, KalshiSettings(run.settings.kalshi_url))
+        case "manifold":
+            return ManifoldRest(http, ManifoldSettings(run.settings.manifold_url))
+        case _:
+            return _polymarket(run, http)
+
+
+def _polymarket(run: Run, http: VenueHttp) -> PolymarketRest:
+    settings = run.settings
+    return PolymarketRest(
+        http, PolymarketSettings(settings.gamma_url, settings.clob_url, settings.subgraph_url)
+    )
+
+
+def _stores(run: Run) -> Stores:
+    return Stores(run.lake, RawStore(Path(run.settings.raw)), run.now)
+
+
+def _policy(run: Run) -> HttpPolicy:
+    return HttpPolicy(
+        max_in_flight=run.settings.venue_concurrency,
+        requests_per_second=run.settings.venue_rate,
+        attempts=run.settings.venue_attempts,
+        backoff_seconds=run.settings.venue_backoff_seconds,
+    )
+
+
+def _places(run: Run) -> str:
+    """The addresses of the venues that are asked."""
+    settings = run.settings
+    known = {
+        "polymarket": settings.gamma_url,
+        "kalshi": settings.kalshi_url,
+        "manifold": settings.manifold_url,
+    }
+    return " and ".join(known[name] for name in dict.fromkeys(settings.venues))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import (
@@ -24,12 +24,23 @@ class FlowSettings(BaseModel):
 
     lake: str = Field("var/lake", description="Folder or object-store URL of the lake.")
     raw: str = Field("var/raw", description="Folder of the answers as received.")
+    venues: tuple[Literal["polymarket", "kalshi", "manifold"], ...] = Field(
+        ("polymarket",), min_length=1, description="Venues that are ingested, each once."
+    )
     gamma_url: str = Field(
         "https://gamma-api.polymarket.com", description="Base URL of the Gamma API."
     )
     clob_url: str = Field("https://clob.polymarket.com", description="Base URL of the CLOB API.")
     subgraph_url: str = Field(
         "", description="URL of the activity subgraph. Empty: open interest stays unknown."
+    )
+    kalshi_url: str = Field(
+        "https://api.elections.kalshi.com/trade-api/v2",
+        description="Base URL of Kalshi's trade API, with its version.",
+    )
+    manifold_url: str = Field(
+        "https://api.manifold.markets/v0",
+        description="Base URL of Manifold's API, with its version.",
     )
     venue_rate: float = Field(
         10.0, ge=0, description="Requests per second to a venue; 0 is no limit."
@@ -49,6 +60,15 @@ class FlowSettings(BaseModel):
         ("30d", "90d"),
         min_length=1,
         description="Markets resolved in these windows give the scores.",
+    )
+    drift_recent_days: int = Field(
+        30, ge=1, le=366, description="Length of the period that is tested for drift."
+    )
+    drift_reference_days: int = Field(
+        180, ge=1, le=3660, description="Length of the period before it that it is held against."
+    )
+    refit_days: int = Field(
+        7, ge=1, le=366, description="Age at which recalibration is fitted anew without drift."
     )
     ray_address: str = Field(
         "",

@@ -58,6 +58,7 @@ class _Read:
     rows_in: int = 0
     requests: int = 0
     failed: list[VenueError] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
 
 
 async def ingest_open_interest(
@@ -93,6 +94,7 @@ async def ingest_open_interest(
         duplicates=fetched.height - flows.height,
         dead_letters=read.letters.count,
         failures=len(read.failed),
+        failed=tuple(read.names),
         requests=read.requests,
     )
     if flows.is_empty():
@@ -212,6 +214,7 @@ async def _read_batch(
             name = type(part.error).__name__
             read.letters.add(part.segment.request(), name, str(part.error), None)
             read.failed.append(part.error)
+            read.names.append(f"{part.segment.entity} ({name})")
             continue
         bodies.append(part.body)
         read.requests += 1

@@ -8,10 +8,11 @@ Public signatures, in the order in which they are called::
     ManifoldRest(http: VenueHttp, settings: ManifoldSettings)           another one
 
     await ingest_markets(venue, stores, *, scope=MarketScope(), progress=silent) -> IngestResult
+    await ingest_outcomes(rest, stores, *, market_ids=None, progress=silent)     -> IngestResult
     await ingest_open_interest(rest, stores, *, since=None, progress=silent)     -> IngestResult
     await ingest_prices(venue, stores, *, scope=PriceScope(), progress=silent)   -> IngestResult
 
-    derive_labels(lake)                         -> StageResult   market_registry → label_status
+    derive_labels(lake)                         -> StageResult   registry (and evidence) → labels
     derive_cutoffs(lake, policy=None)           -> StageResult   snapshots → cutoff_snapshot
 
     store_market_records(stores, records, raw_sha256, platform=…, parse=…) -> IngestResult
@@ -51,6 +52,7 @@ from market_data.intake import (
 )
 from market_data.labels import build_labels
 from market_data.lake import Lake
+from market_data.outcome_ingest import ingest_outcomes
 from market_data.price_ingest import PriceScope, ingest_prices
 from market_data.raw import RawAnswer
 from market_data.registry import registry_frame, update_registry
@@ -78,6 +80,7 @@ __all__ = [
     "derive_labels",
     "ingest_markets",
     "ingest_open_interest",
+    "ingest_outcomes",
     "ingest_prices",
     "store_market_records",
 ]
@@ -161,7 +164,7 @@ def store_market_records(
 def derive_labels(lake: Lake) -> StageResult:
     """Write ``label_status`` for every market of the registry."""
     registry = lake.read("market_registry")
-    labels = build_labels(registry)
+    labels = build_labels(registry, lake.read("outcome_evidence"))
     done = lake.upsert("label_status", labels)
     return StageResult(
         "labels", registry.height, labels.height, done.rows_new + done.rows_changed,

@@ -47,6 +47,7 @@ class IngestResult:
         failures: requests that failed for good; each has a dead letter too.
         requests: answers received; skipped: markets that needed no request.
         rows_written: rows that were new or changed; 0 for an identical re-run.
+        failed: names of parts that failed for good, where a part has one, and why.
     """
 
     stage: str
@@ -59,6 +60,7 @@ class IngestResult:
     requests: int = 0
     skipped: int = 0
     rows_written: int = 0
+    failed: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

@@ -21,6 +21,9 @@ AMM_RESIDUAL         by the winner     no order book, one price ≥ 0.999 and ea
 ORACLE_NEAR_FINAL    by the winner     the same prices with an order book, and the oracle's status
                                        is "resolved"
 INTERIOR_PRICES      UNRESOLVED        closed with prices that point to no outcome
+BOOK_WINNER          by the winner     one of the three reasons with PRICES, and the order book's
+                                       interface, which closed it too, marks one of the outcomes
+BOOK_FIFTY_FIFTY     VOID              likewise, and it says that the payout is split evenly
 ==================== ================= ==========================================================
 
 "By the winner": RESOLVED_TRUE or RESOLVED_FALSE for two outcomes, MULTI_OUTCOME for more. The YES
@@ -46,27 +49,56 @@ VENUE_STATES = (VENUE_VOID, VENUE_NOT_FINAL, VENUE_SCALED)
 
 Null stands for a plain result there."""
 
-_VOIDS = ("FIFTY_FIFTY", "UMA_VOID", "VENUE_VOID")
+_VOIDS = ("FIFTY_FIFTY", "UMA_VOID", "VENUE_VOID", "BOOK_FIFTY_FIFTY")
+_WON = ("FINAL_PRICES", "AMM_RESIDUAL", "ORACLE_NEAR_FINAL", "BOOK_WINNER")
+_WITHOUT_PRICES = ("PRICES_MISSING", "PRICES_ALL_ZERO", "INTERIOR_PRICES")
 _CANCELLED = ("cancelled", "canceled", "invalid", "voided", "void")
 _PENDING = ("proposed", "disputed", "challenged", "requested")
 
 
-def build_labels(registry: pl.DataFrame) -> pl.DataFrame:
+def build_labels(registry: pl.DataFrame, evidence: pl.DataFrame | None = None) -> pl.DataFrame:
     """``label_status`` rows for ``market_registry`` rows; order of rows does not matter.
 
     A million markets take about a second.
+
+    Args:
+        evidence: ``outcome_evidence`` rows; they count only where the prices decide nothing.
     """
-    decided = decide(registry.with_columns(is_closed=pl.col("status") != "ACTIVE"))
+    told = registry if evidence is None else _with_evidence(registry, evidence)
+    decided = decide(told.with_columns(is_closed=pl.col("status") != "ACTIVE"))
     is_final = pl.col("label") != "UNRESOLVED"
+    from_book = pl.col("reason").str.starts_with("BOOK_")
+    ended = (
+        pl.when(from_book).then(pl.coalesce("resolved_at", "closed_at")).otherwise("resolved_at")
+    )
     return decided.select(
         "market_id",
         "label",
         "outcome_yes",
         "winner",
         "reason",
-        pl.when(is_final).then(pl.col("resolved_at")).alias("resolved_at"),
+        pl.when(is_final).then(ended).alias("resolved_at"),
         pl.lit(SCHEMA_VERSION, dtype=pl.Int32).alias("schema_version"),
     ).sort("market_id")
+
+
+def _with_evidence(registry: pl.DataFrame, evidence: pl.DataFrame) -> pl.DataFrame:
+    """Add ``_told``, the place of the marked winner, and ``_even``; a stranger's name is none."""
+    closed = evidence.filter(pl.col("is_closed"))
+    even = pl.col("winner").is_null() & pl.col("is_fifty_fifty")
+    places = (
+        registry.select("market_id", "outcomes")
+        .join(closed.drop_nulls("winner").select("market_id", "winner"), on="market_id")
+        .with_columns(_told=pl.int_ranges(pl.col("outcomes").list.len(), dtype=pl.UInt32))
+        .explode("outcomes", "_told")
+        .filter(pl.col("outcomes") == pl.col("winner"))
+        .group_by("market_id")
+        .agg(pl.col("_told").first(), _named=pl.len())
+        .filter(pl.col("_named") == 1)
+    )
+    return registry.join(closed.select("market_id", _even=even), on="market_id", how="left").join(
+        places.select("market_id", "_told"), on="market_id", how="left"
+    )
 
 
 def decide(markets: pl.DataFrame) -> pl.DataFrame:
@@ -74,8 +106,12 @@ def decide(markets: pl.DataFrame) -> pl.DataFrame:
 
     Args:
         markets: columns is_closed bool, outcomes list[str], outcome_prices list[f64],
-            uma_status, market_structure and enable_order_book.
+            uma_status, market_structure and enable_order_book; optionally what the order
+            book's interface says: _told u32, the place of the winner, and _even bool.
     """
+    if "_told" not in markets.columns:
+        nothing = pl.lit(None, dtype=pl.UInt32)
+        markets = markets.with_columns(_told=nothing, _even=nothing.cast(pl.Boolean))
     measured = markets.with_columns(
         _n=pl.col("outcomes").list.len(),
         _m=pl.col("outcome_prices").list.len(),
@@ -85,7 +121,10 @@ def decide(markets: pl.DataFrame) -> pl.DataFrame:
         _at=pl.col("outcome_prices").list.arg_max(),
         _yes=yes_index(pl.col("outcomes")),
     ).with_columns(reason=_reason())
-    has_winner = pl.col("reason").is_in(["FINAL_PRICES", "AMM_RESIDUAL", "ORACLE_NEAR_FINAL"])
+    by_book = measured.with_columns(reason=_by_book()).with_columns(
+        _at=pl.when(pl.col("reason") == "BOOK_WINNER").then("_told").otherwise("_at")
+    )
+    has_winner = pl.col("reason").is_in(_WON)
     is_true = pl.col("_at") == pl.col("_yes")
     label = (
         pl.when(pl.col("reason").is_in(_VOIDS))
@@ -98,13 +137,13 @@ def decide(markets: pl.DataFrame) -> pl.DataFrame:
         .then(pl.lit("RESOLVED_TRUE"))
         .otherwise(pl.lit("RESOLVED_FALSE"))
     )
-    return measured.with_columns(
+    return by_book.with_columns(
         label=label,
         outcome_yes=pl.when(has_winner & (pl.col("_n") == 2)).then(is_true.cast(pl.Float64)),
         winner=pl.when(has_winner).then(
             pl.col("outcomes").list.get(pl.col("_at"), null_on_oob=True)
         ),
-    ).drop("_n", "_m", "_top", "_low", "_sum", "_at", "_yes")
+    ).drop("_n", "_m", "_top", "_low", "_sum", "_at", "_yes", "_told", "_even")
 
 
 def yes_index(outcomes: pl.Expr) -> pl.Expr:
@@ -115,6 +154,18 @@ def yes_index(outcomes: pl.Expr) -> pl.Expr:
         .then(1)
         .otherwise(0)
         .cast(pl.UInt32)
+    )
+
+
+def _by_book() -> pl.Expr:
+    """The reason, unless prices decide nothing and the order book's interface does."""
+    is_open_question = pl.col("reason").is_in(_WITHOUT_PRICES)
+    return (
+        pl.when(is_open_question & pl.col("_told").is_not_null())
+        .then(pl.lit("BOOK_WINNER"))
+        .when(is_open_question & pl.col("_even"))
+        .then(pl.lit("BOOK_FIFTY_FIFTY"))
+        .otherwise("reason")
     )
 
 

@@ -101,7 +101,8 @@ def _simulated() -> Path:
 
     folder = FOLDER / "archive"
     if not (folder / "manifest.json").exists():
-        write_archive(simulate(SimulationConfig(n_markets=2000, snapshots_per_market=300)), folder)
+        config = SimulationConfig(n_markets=2000, snapshots_per_market=300, mirror_share=0.05)
+        write_archive(simulate(config), folder)
     return folder
 
 

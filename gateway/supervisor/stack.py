@@ -168,9 +168,12 @@ class Stack:
             "MARKETCAL_FLOWS__GAMMA_URL": f"{base}/gamma",
             "MARKETCAL_FLOWS__CLOB_URL": f"{base}/clob",
             "MARKETCAL_FLOWS__SUBGRAPH_URL": f"{base}/subgraph/activity",
+            "MARKETCAL_FLOWS__KALSHI_URL": f"{base}/kalshi",
+            "MARKETCAL_FLOWS__MANIFOLD_URL": f"{base}/manifold",
+            "MARKETCAL_FLOWS__VENUES": '["polymarket","kalshi","manifold"]',
             "MARKETCAL_FLOWS__VENUE_RATE": "0",
         }
-        self.say(f"replay venue  {base}")
+        self.say(f"replay venue  {base} (/gamma /clob /subgraph/activity /kalshi /manifold)")
 
     def _wait_for_api(self, prefect: Child) -> None:
         deadline = time.monotonic() + READY_SECONDS

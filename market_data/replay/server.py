@@ -1,9 +1,9 @@
 """A loopback server that answers as the real venues do, from an archive.
 
 Base paths: ``/gamma`` (``/markets``, ``/events`` and their ``/keyset`` forms), ``/clob``
-(``/prices-history``, ``/book``), ``/subgraph/activity`` (GraphQL), ``/kalshi`` (``/events``,
-``/markets``, candles) and ``/manifold`` (``/markets``, ``/market/{id}``, ``/bets``). ``/health`` is
-never harmed by faults.
+(``/prices-history``, ``/book``, ``/books``, ``/markets`` and its sisters), ``/subgraph/activity``
+(GraphQL), ``/kalshi`` (``/events``, ``/markets``, candles) and ``/manifold`` (``/markets``,
+``/market/{id}``, ``/bets``). ``/health`` is never harmed by faults.
 
 As a process::
 
@@ -39,6 +39,7 @@ from starlette.routing import Route
 
 from market_data.errors import ArchiveError
 from market_data.replay.archive import Archive, read_archive
+from market_data.replay.clob import LISTINGS, ClobListings
 from market_data.replay.faults import FaultPlan, FaultyApp
 from market_data.replay.kalshi import Kalshi
 from market_data.replay.manifold import Manifold
@@ -73,14 +74,19 @@ def create_app(archive: Archive) -> Starlette:
     async def book(request: Request) -> Response:
         return _json(venue.book(request.query_params.multi_items()))
 
+    async def books(request: Request) -> Response:
+        return _json(venue.books(await request.body()))
+
     async def graphql(request: Request) -> Response:
         return _json(venue.graphql(await request.body()))
 
     return Starlette(
         routes=[
             Route("/health", get_health),
+            *_clob_routes(ClobListings(archive)),
             Route("/clob/prices-history", prices_history),
             Route("/clob/book", book),
+            Route("/clob/books", books, methods=["POST"]),
             Route("/subgraph/activity", graphql, methods=["POST"]),
             *_kalshi_routes(Kalshi(archive)),
             *_manifold_routes(Manifold(archive)),
@@ -89,6 +95,20 @@ def create_app(archive: Archive) -> Starlette:
         ],
         exception_handlers={BadRequest: _refuse},
     )
+
+
+def _clob_routes(listings: ClobListings) -> list[Route]:
+    async def page(request: Request) -> Response:
+        name = request.url.path.rpartition("/")[2]
+        return _json(listings.page(name, request.query_params.multi_items()))
+
+    async def market(request: Request) -> Response:
+        return _json(listings.market(request.path_params["condition"]))
+
+    return [
+        *(Route(f"/clob/{name}", page) for name in LISTINGS),
+        Route("/clob/markets/{condition}", market),
+    ]
 
 
 def _kalshi_routes(venue: Kalshi) -> list[Route]:

@@ -54,9 +54,9 @@ class KalshiRest:
 
     async def event_pages(self, query: Query) -> AsyncIterator[Page]:
         """Pages of ``/events``; the records are the nested markets, each with its event."""
-        paging = [("with_nested_markets", "true"), ("limit", str(self._settings.page_size))]
+        paging = [("withwith_events_markets", "true"), ("limit", str(self._settings.page_size))]
         async for page in self._pages("events", query + paging):
-            records = [market for event in page.records for market in _nested(event)]
+            records = [market for event in page.records for market in with_events(event)]
             yield Page(page.body, records, page.next_cursor)
 
     async def flat_pages(self, query: Query) -> AsyncIterator[Page]:
@@ -103,7 +103,7 @@ class KalshiRest:
             yield page
 
 
-def _nested(event: Any) -> list[Any]:
+def with_events(event: Any) -> list[Any]:
     """The markets of an event, each with its event; what is no event is a record by itself."""
     if not isinstance(event, dict):
         return [event]

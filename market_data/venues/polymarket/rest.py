@@ -7,6 +7,7 @@ from typing import Any
 
 from market_data.errors import VenueBadPayload, VenueNotFound
 from market_data.venues.http import Answer, Page, Query, VenueHttp, cursor_pages, offset_pages
+from market_data.venues.polymarket.clob import END_CURSOR
 from market_data.venues.polymarket.parse import PLATFORM, decode_page, parse_history, parse_market
 from market_data.venues.polymarket.settings import PolymarketSettings
 from market_data.venues.polymarket.subgraph import FlowPage, Segment, SegmentFailure, Subgraph
@@ -84,12 +85,16 @@ class PolymarketRest:
         Raises:
             VenueNotFound: the venue has no such listing.
         """
-        url = f"{self._settings.gamma_url}/markets/keyset"
+        async for page in self._keyset("markets", query):
+            yield page
+
+    async def _keyset(self, name: str, query: Query) -> AsyncIterator[Page]:
+        url = f"{self._settings.gamma_url}/{name}/keyset"
 
         async def fetch(cursor: str) -> Page:
             paging = [("limit", str(self._settings.page_size)), ("after_cursor", cursor)]
             answer = await self._http.get(url, query + [(k, v) for k, v in paging if v])
-            records = _field(answer, "markets", list, url)
+            records = _field(answer, name, list, url)
             return Page(answer.body, records, str(answer.value.get("next_cursor") or ""))
 
         async for page in cursor_pages(fetch):
@@ -107,6 +112,33 @@ class PolymarketRest:
         if end_ts is not None:
             query.append(("endTs", str(end_ts)))
         return await self._http.get(f"{self._settings.clob_url}/prices-history", query)
+
+    async def clob_pages(self, name: str) -> AsyncIterator[Page]:
+        """Pages of the order book's "markets", "sampling-markets" or "simplified-markets"."""
+        url = f"{self._settings.clob_url}/{name}"
+
+        async def fetch(cursor: str) -> Page:
+            answer = await self._http.get(url, [("next_cursor", cursor)] if cursor else [])
+            records = _field(answer, "data", list, url)
+            following = str(answer.value.get("next_cursor") or "")
+            return Page(answer.body, records, "" if following == END_CURSOR else following)
+
+        async for page in cursor_pages(fetch):
+            yield page
+
+    async def clob_market(self, condition_id: str) -> Answer:
+        """``/markets/{condition_id}`` of the order book; raises ``VenueNotFound``."""
+        return await self._http.get(f"{self._settings.clob_url}/markets/{condition_id}")
+
+    async def event_pages(self, query: Query) -> AsyncIterator[Page]:
+        """Pages of Gamma ``/events/keyset``: events with their markets."""
+        async for page in self._keyset("events", query):
+            yield page
+
+    async def books(self, token_ids: Sequence[str]) -> Answer:
+        """``/books``: the order books of several tokens in one request."""
+        payload = [{"token_id": token_id} for token_id in token_ids]
+        return await self._http.post(f"{self._settings.clob_url}/books", payload)
 
     async def book(self, token_id: str) -> Answer:
         """``/book`` of one token."""
