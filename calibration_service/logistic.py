@@ -25,7 +25,7 @@ log-odds measure the venue's tick, and a few rows would own the slope."""
 _MAX_ITERATIONS = 60
 _TOLERANCE = 1e-9
 _LONGEST_STEP = 2.0
-_SUFFICIENT = 1e-4
+_SUFFICIENT = 0.1
 """Share of the promised gain that a step must bring, else it is halved (Armijo)."""
 
 

@@ -85,6 +85,12 @@ def test_every_small_sample_gives_a_finite_estimate_or_a_reason(data):
     assert np.isfinite(got.slope[0]) == (got.status[0] == FitStatus.OK)
 
 
+def test_steps_that_leap_over_the_maximum_and_back_are_shortened():
+    got = fit_one(np.array([0.0, 0.5, 0.5, 0.5, 1.0]), np.array([0.0, 0.0, 0.0, 1.0, 0.0]))
+    assert got.status[0] == FitStatus.OK
+    assert got.slope[0] == pytest.approx(0.0, abs=1e-9)
+
+
 @given(st.integers(0, 1000))
 def test_swapping_yes_and_no_keeps_the_slope_and_turns_the_intercept(seed):
     p, y, w = sample(seed, 80)
