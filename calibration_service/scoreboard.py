@@ -8,6 +8,12 @@ import polars as pl
 
 from calibration_service.frames import conform
 from calibration_service.metrics import LOW_CONFIDENCE_EVENTS
+from calibration_service.recalibration.state import (
+    IDENTITY_VERSION,
+    Recalibration,
+    pools_of,
+    with_calibrated,
+)
 from calibration_service.segments import (
     ANY,
     DIMENSIONS,
@@ -43,6 +49,7 @@ def build_scoreboard(
     window: str,
     run_id: str,
     as_of: datetime,
+    recalibration: Recalibration | None = None,
 ) -> pl.DataFrame:
     """One row per market.
 
@@ -58,6 +65,7 @@ def build_scoreboard(
         window: the time window of the metrics.
         run_id: the run that made the metrics.
         as_of: instant of the scoreboard, aware UTC.
+        recalibration: what makes calibrated probabilities; without one there are none.
 
     Returns:
         Rows of ``scoreboard``, ordered by market.
@@ -76,17 +84,31 @@ def build_scoreboard(
     )
     placed = with_segments(markets)
     chosen = _segment_scores(placed.select(DIMENSIONS).unique(), metrics)
-    unknown = pl.lit(None, dtype=pl.Float64)
-    rows = placed.join(chosen, on=list(DIMENSIONS), how="left", maintain_order="left").with_columns(
+    scored = placed.join(chosen, on=list(DIMENSIONS), how="left", maintain_order="left")
+    rows = _calibrated(scored, recalibration).with_columns(
         pl.lit(window).alias("window"),
         pl.lit(as_of).alias("as_of"),
         pl.lit(run_id).alias("run_id"),
-        unknown.alias("calibrated_probability"),
-        unknown.alias("calibrated_lo"),
-        unknown.alias("calibrated_hi"),
     )
     names = [name for name in SCOREBOARD.schema.names if name != "schema_version"]
     return conform(rows.select(names), SCOREBOARD)
+
+
+def _calibrated(rows: pl.DataFrame, recalibration: Recalibration | None) -> pl.DataFrame:
+    """Calibrated probabilities, and what made them; all null without a fit."""
+    if recalibration is None or recalibration.version == IDENTITY_VERSION:
+        real = ("calibrated_probability", "calibrated_lo", "calibrated_hi")
+        text = ("recalibration_method", "recalibration_version")
+        return rows.with_columns(
+            *(pl.lit(None, dtype=pl.Float64).alias(name) for name in real),
+            *(pl.lit(None, dtype=pl.String).alias(name) for name in text),
+        )
+    method = pl.Series(recalibration.methods).gather(pools_of(recalibration, rows["category"]))
+    known = pl.col("calibrated_probability").is_not_null()
+    return with_calibrated(rows, recalibration).with_columns(
+        pl.when(known).then(method).alias("recalibration_method"),
+        pl.when(known).then(pl.lit(recalibration.version)).alias("recalibration_version"),
+    )
 
 
 def _last(rows: pl.DataFrame) -> pl.DataFrame:

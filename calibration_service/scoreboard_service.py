@@ -61,6 +61,7 @@ class ScoreboardService(scoreboard_pb2_grpc.ScoreboardServiceServicer):
             bins=[wire.bin_of(row) for row in tables.curves.get(key, ())],
             scores=wire.scores(tables.metrics[key]),
             as_of_time=wire.timestamp(tables.as_of),
+            isotonic=[wire.bin_of(row) for row in tables.blocks.get(key, ())],
         )
 
     async def GetCalibrationQuality(
@@ -72,11 +73,18 @@ class ScoreboardService(scoreboard_pb2_grpc.ScoreboardServiceServicer):
         window = request.window or wire.DEFAULT_WINDOW
         found = [row for (of, _), row in tables.metrics.items() if of == window]
         overall = tables.metrics.get((window, OVERALL))
-        return pb.GetCalibrationQualityResponse(
+        changes = [row for row in tables.drift if row["test"] == "REFERENCE"]
+        answer = pb.GetCalibrationQualityResponse(
             overall=wire.scores(overall) if overall else None,
             segments=[wire.scores(row) for row in found if row["segment_key"] != OVERALL],
             as_of_time=wire.timestamp(tables.as_of),
+            coverage=wire.coverage(tables.coverage) if tables.coverage else None,
+            drift_tests=[wire.drift_test(row) for row in changes],
+            recalibrations=wire.recalibrations(tables.recalibration),
         )
+        if changes:
+            answer.drift_detected = any(row["drifted"] for row in changes)
+        return answer
 
     async def ExplainTrust(
         self, request: pb.ExplainTrustRequest, call: Any

@@ -8,7 +8,7 @@ a run writes: its version says that there is something new.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -126,6 +126,10 @@ class Tables:
         curves: rows of ``reliability_curve`` by (window, segment key), by bin.
         prices: recorded prices.
         trust: rows of ``trust_score`` behind the scoreboard.
+        blocks: rows of ``reliability_isotonic`` by (window, segment key), by bin.
+        drift: rows of ``calibration_drift`` of the scoreboard's run, smallest p-value first.
+        recalibration: rows of ``recalibration_state`` of the version on the scoreboard.
+        coverage: row of ``conformal_coverage`` with the most samples; None while none is measured.
     """
 
     version: int
@@ -136,6 +140,10 @@ class Tables:
     curves: Mapping[tuple[str, str], list[Row]]
     prices: Prices
     trust: pl.DataFrame
+    blocks: Mapping[tuple[str, str], list[Row]] = field(default_factory=dict)
+    drift: Sequence[Row] = ()
+    recalibration: Sequence[Row] = ()
+    coverage: Row | None = None
 
     @cached_property
     def market_places(self) -> Mapping[str, int]:
@@ -171,21 +179,24 @@ def load(lake: Lake) -> Tables | None:
     }
     published = pl.col("run_id").is_in(board["run_id"].unique().to_list())
     metrics = lake.read("calibration_metrics", published)
-    curves = lake.read("reliability_curve", published)
+    version_served = board["recalibration_version"].drop_nulls().unique()
     tables = Tables(
         version=version,
         as_of=as_of,
         markets=_markets(lake, board),
         boards=boards,
         metrics={(row["window"], row["segment_key"]): row for row in metrics.iter_rows(named=True)},
-        curves={
-            (str(window), str(key)): rows.sort("bin").to_dicts()
-            for (window, key), rows in curves.partition_by(
-                "window", "segment_key", as_dict=True
-            ).items()
-        },
+        curves=_by_segment(lake.read("reliability_curve", published)),
         prices=_prices(lake),
         trust=_trust(lake, board),
+        blocks=_by_segment(lake.read("reliability_isotonic", published)),
+        drift=lake.read("calibration_drift", published).sort("p_value").to_dicts(),
+        recalibration=lake.read(
+            "recalibration_state", pl.col("version").is_in(version_served.to_list())
+        )
+        .sort("pool")
+        .to_dicts(),
+        coverage=_coverage(lake),
     )
     warm(tables)
     return tables
@@ -203,6 +214,7 @@ def _markets(lake: Lake, board: pl.DataFrame) -> pl.DataFrame:
     prices = board.unique("market_id").select(
         "market_id", "p_yes", "price_ts", "liquidity_bucket", "tte_bucket",
         "calibrated_probability", "calibrated_lo", "calibrated_hi",
+        "recalibration_method", "recalibration_version",
     )  # fmt: skip
     labels = lake.read("label_status", columns=("market_id", "label", "winner", "reason"))
     registry = lake.read("market_registry", columns=_MARKET_COLUMNS)
@@ -211,6 +223,18 @@ def _markets(lake: Lake, board: pl.DataFrame) -> pl.DataFrame:
         .join(prices, on="market_id", how="left")
         .sort("market_id")
     )
+
+
+def _by_segment(curves: pl.DataFrame) -> dict[tuple[str, str], list[Row]]:
+    parts = curves.partition_by("window", "segment_key", as_dict=True)
+    return {(str(window), str(key)): rows.sort("bin").to_dicts()
+            for (window, key), rows in parts.items()}  # fmt: skip
+
+
+def _coverage(lake: Lake) -> Row | None:
+    measured = lake.read("conformal_coverage")
+    newest = measured.filter(pl.col("as_of") == pl.col("as_of").max()).sort("samples")
+    return newest.row(-1, named=True) if newest.height else None
 
 
 def _trust(lake: Lake, board: pl.DataFrame) -> pl.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -36,6 +37,7 @@ ORDER_NAME = {
 }
 DEFAULT_WINDOW = "90d"
 MAX_CATEGORY = 64
+_SERVED = {"own": "promoted", "pool": "the map of all categories is in force"}
 
 
 def key_of(segment: segments_pb2.Segment) -> str:
@@ -75,16 +77,21 @@ def timestamp_of_micros(value: int) -> Timestamp:
     return Timestamp(seconds=value // 1_000_000, nanos=value % 1_000_000 * 1000)
 
 
-def scores(row: Row) -> segments_pb2.SegmentScores:
-    """Scores of a segment from a row of ``calibration_metrics`` or ``scoreboard``."""
-    category, liquidity, tte = (part.split("=", 1)[1] for part in row["segment_key"].split("|"))
+def segment_of(key: str) -> segments_pb2.Segment:
+    """The segment with a key."""
+    category, liquidity, tte = (part.split("=", 1)[1] for part in key.split("|"))
     segment = segments_pb2.Segment(category="" if category == ANY else category)
     if liquidity != ANY:
         segment.liquidity_bucket = _LIQUIDITY[liquidity]
     if tte != ANY:
         segment.tte_bucket = _TTE[tte]
+    return segment
+
+
+def scores(row: Row) -> segments_pb2.SegmentScores:
+    """Scores of a segment from a row of ``calibration_metrics`` or ``scoreboard``."""
     return segments_pb2.SegmentScores(
-        segment=segment,
+        segment=segment_of(row["segment_key"]),
         sample_size=row["sample_size"],
         event_count=row["event_count"],
         low_confidence=row["low_confidence"],
@@ -134,6 +141,8 @@ def score(row: Row) -> scoreboard_pb2.Score:
         trust=_trust(row),
         segment_scores=scores(row) if row["segment_key"] is not None else None,
         as_of_time=timestamp(row["as_of"]),
+        recalibration_method=row["recalibration_method"],
+        recalibration_version=row["recalibration_version"],
     )
 
 
@@ -204,6 +213,41 @@ def explanation(row: Row) -> scoreboard_pb2.ExplainTrustResponse:
         ],
         formula_version=row["formula_version"],
     )
+
+
+def drift_test(row: Row) -> scoreboard_pb2.DriftTest:
+    """A row of ``calibration_drift``."""
+    return scoreboard_pb2.DriftTest(
+        segment=segment_of(row["segment_key"]),
+        drifted=row["drifted"],
+        p_value=row["p_value"],
+        p_value_adjusted=row["p_adjusted"],
+        slope_change=_estimate(row, "slope_change"),
+        intercept_change=_estimate(row, "intercept_change"),
+        event_count=row["event_count"],
+        reference_event_count=row["reference_event_count"],
+    )
+
+
+def recalibrations(rows: Sequence[Row]) -> list[scoreboard_pb2.Recalibration]:
+    """Rows of ``recalibration_state`` of one version."""
+    methods = {row["pool"]: row["method"] for row in rows}
+    return [
+        scoreboard_pb2.Recalibration(
+            version=row["version"],
+            category="" if row["pool"] == ANY else row["pool"],
+            method={"own": row["method"], "pool": methods[ANY]}.get(row["served"], "identity"),
+            brier_difference=_estimate(row, "difference"),
+            event_count=row["validation_events"],
+            reason=_SERVED.get(row["served"]) or "; ".join(row["reasons"] or ()),
+        )
+        for row in rows
+    ]
+
+
+def coverage(row: Row) -> segments_pb2.Estimate:
+    """The measured coverage in a row of ``conformal_coverage``."""
+    return segments_pb2.Estimate(value=row["after"], lower=row["after_lo"], upper=row["after_hi"])
 
 
 def _estimate(row: Row, name: str) -> segments_pb2.Estimate | None:

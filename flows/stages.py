@@ -15,14 +15,23 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from calibration_service.metrics import ScoredRows, build_metrics, build_reliability, scored_rows
+from calibration_service.metrics import (
+    ScoredRows,
+    build_isotonic,
+    build_metrics,
+    build_reliability,
+    scored_rows,
+)
 from calibration_service.scoreboard import build_scoreboard
 from flows import parts
 from flows.batches import day_batches, last_snapshots, market_batches
 from flows.feature_days import inputs_of, remember, unfinished
+from flows.recalibration import in_force_at
 from flows.runs import NoDataError, Run, StageCount, window_length
 from market_data.labels import build_labels
 from market_data.lake import UpsertResult, empty
+
+_SCORE_TABLES = ("calibration_metrics", "reliability_curve", "reliability_isotonic")
 
 
 def labels(run: Run) -> StageCount:
@@ -47,7 +56,7 @@ def metrics(run: Run) -> StageCount:
     """Scores segments of resolved markets, and their reliability curves, per window."""
     total = StageCount(0, 0)
     without: list[str] = []
-    scores, curves = [empty("calibration_metrics")], [empty("reliability_curve")]
+    built: dict[str, list[pl.DataFrame]] = {name: [empty(name)] for name in _SCORE_TABLES}
     for window in run.settings.windows:
         scored = scored_in_window(run, window)
         if scored.frame.is_empty():
@@ -55,16 +64,17 @@ def metrics(run: Run) -> StageCount:
             continue
         key: dict[str, Any] = {"window": window, "run_id": run.run_id, "as_of": run.interval_end}
         draws = np.random.default_rng(run.settings.seed)
-        scores.append(build_metrics(scored.frame, rng=draws, **key))
-        curves.append(build_reliability(scored.frame, **key))
+        built["calibration_metrics"].append(build_metrics(scored.frame, rng=draws, **key))
+        built["reliability_curve"].append(build_reliability(scored.frame, **key))
+        built["reliability_isotonic"].append(build_isotonic(scored.frame, **key))
         aside = scored.without_truth + scored.without_price
         total = replace(
             total,
             rows_in=total.rows_in + scored.frame.height + aside,
             set_aside=total.set_aside + aside,
         )
-    for table, found in (("calibration_metrics", scores), ("reliability_curve", curves)):
-        rows = pl.concat(found, how="diagonal_relaxed")
+    for table, frames in built.items():
+        rows = pl.concat(frames, how="diagonal_relaxed")
         done = run.lake.replace_part(table, rows, column="run_id", values=[run.run_id])
         total = replace(
             total,
@@ -141,6 +151,7 @@ def scoreboard(run: Run) -> StageCount:
         return StageCount(registry.height, 0, note=note)
     latest = last_snapshots(run.lake, until=run.interval_end)
     trusted = run.lake.read("trust_score", pl.col("ts") <= run.interval_end)
+    recalibration = in_force_at(run)
     boards = [
         build_scoreboard(
             registry,
@@ -149,6 +160,7 @@ def scoreboard(run: Run) -> StageCount:
             window=window,
             run_id=run.run_id,
             as_of=run.interval_end,
+            recalibration=recalibration,
             metrics=run.lake.read(
                 "calibration_metrics",
                 (pl.col("run_id") == run.run_id) & (pl.col("window") == window),

@@ -253,6 +253,8 @@ SCOREBOARD = _table(
         "calibrated_probability": REAL,
         "calibrated_lo": REAL,
         "calibrated_hi": REAL,
+        "recalibration_method": TEXT,  # identity | shift | platt | beta | isotonic
+        "recalibration_version": TEXT,
         "trust": REAL,
         "liquidity_depth": REAL,
         "stability": REAL,
