@@ -54,7 +54,7 @@ class KalshiRest:
 
     async def event_pages(self, query: Query) -> AsyncIterator[Page]:
         """Pages of ``/events``; the records are the nested markets, each with its event."""
-        paging = [("withwith_events_markets", "true"), ("limit", str(self._settings.page_size))]
+        paging = [("with_nested_markets", "true"), ("limit", str(self._settings.page_size))]
         async for page in self._pages("events", query + paging):
             records = [market for event in page.records for market in with_events(event)]
             yield Page(page.body, records, page.next_cursor)
