@@ -52,3 +52,21 @@ class MarketRow:
     outcome_prices: list[float] | None
     uma_status: str | None
     venue_updated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """One event of any venue, read; fields as in ``venue_tables.MARKET_EVENT``."""
+
+    event_id: str
+    platform: str
+    slug: str | None
+    title: str
+    category: str
+    tags: list[str]
+    is_exclusive: bool
+    market_count: int
+    start_at: datetime | None
+    end_at: datetime | None
+    is_closed: bool
+    venue_updated_at: datetime | None

@@ -25,5 +25,8 @@ SOURCES = {
 }
 """By platform, which is what stands before the colon of a market id."""
 
+EVENTS_SOURCE = "polymarket/gamma/events"
+"""Listings of events with their markets."""
+
 PLATFORMS = tuple(SOURCES)
 HISTORY_SOURCES = tuple(source.history for source in SOURCES.values())

@@ -28,7 +28,7 @@ from market_data.venues.fields import (
     text_or_none,
     to_seconds,
 )
-from market_data.venues.rows import MarketRow
+from market_data.venues.rows import EventRow, MarketRow
 
 PLATFORM = "polymarket"
 
@@ -103,6 +103,38 @@ def parse_market(record: Any) -> MarketRow:
         uma_status=_uma_status(record),
         venue_updated_at=parse_time(record.get("updatedAt"), "updatedAt"),
     )
+
+
+def parse_event(record: Any) -> tuple[EventRow, list[Any]]:
+    """Read one Gamma event.
+
+    Returns:
+        The event, and its nested markets as ``parse_market`` reads them: each with its event.
+
+    Raises:
+        RecordRejected: NOT_AN_OBJECT, ID_MISSING, CLOSED_MISSING or TIME_UNREADABLE.
+    """
+    venue_id = _identity(record)
+    nested = record.get("markets")
+    markets = nested if isinstance(nested, list) else []
+    head = {name: value for name, value in record.items() if name != "markets"}
+    title = text_or_none(record.get("title")) or ""
+    tags = _tags(record, {})
+    row = EventRow(
+        event_id=f"{PLATFORM}:{venue_id}",
+        platform=PLATFORM,
+        slug=text_or_none(record.get("slug")),
+        title=title,
+        category=canonical_category(text_or_none(record.get("category")), tags, title),
+        tags=tags,
+        is_exclusive=record.get("negRisk") is True,
+        market_count=len(markets),
+        start_at=parse_time(record.get("startDate"), "startDate"),
+        end_at=parse_time(record.get("endDate"), "endDate"),
+        is_closed=bool(record["closed"]),
+        venue_updated_at=parse_time(record.get("updatedAt"), "updatedAt"),
+    )
+    return row, [m | {"events": [head]} if isinstance(m, dict) else m for m in markets]
 
 
 def parse_history(body: Any) -> tuple[list[int], list[float], list[tuple[str, Any]]]:
