@@ -233,12 +233,13 @@ def _block_events(rows: Rows, cells: SegmentCells, block: IntArray) -> tuple[Int
     """([B] distinct events, [B] independent outcomes) behind each block."""
     order = np.argsort(rows.event, kind="stable")
     event, fine, code = rows.event[order], rows.segments.fine[order], price_codes(rows.p)[order]
-    known = cells.segment * _COLUMNS + price_codes(cells.price)
-    count = int(block[-1]) + 1
+    count, first = int(block[-1]) + 1, int(cells.segment[0])
+    of_cell = np.zeros((cells.segments - first) * _COLUMNS, dtype=np.int64)
+    of_cell[(cells.segment - first) * _COLUMNS + price_codes(cells.price)] = block
     events, total, squares = (np.zeros(count) for _ in range(3))
     for margin in CURVE_MARGINS:
-        of_row = rows.segments.of_fine[margin][fine] * _COLUMNS + code
-        target, pair = pairs_of(block[np.searchsorted(known, of_row)], event)
+        of_row = (rows.segments.of_fine[margin] - first)[fine] * _COLUMNS + code
+        target, pair = pairs_of(of_cell[of_row], event)
         sizes = np.bincount(pair).astype(np.float64)
         events += np.bincount(target, minlength=count)
         total += np.bincount(target, sizes, minlength=count)
