@@ -167,9 +167,7 @@ def event_sums(rows: Rows, x: FloatArray, *, fitted: LogisticFit) -> Iterator[Ev
     place = equal_width_bins(rows.p) * atoms.size + atom_of
     binned = _sum(place, rows.y - rows.p, atoms.size * ECE_BINS).reshape(ECE_BINS, -1)
     for of_fine in rows.segments.of_fine:
-        segment, pair_of = pairs_of(of_fine[atom_fine], atom_event)
-        event = np.empty(segment.size, dtype=np.int64)
-        event[pair_of] = atom_event
+        segment, event, pair_of = pairs_of(of_fine[atom_fine], atom_event)
         sums = [_sum(pair_of, part, segment.size) for part in (*terms, *binned)]
         parts = _score_sums(
             rows, x, fitted=fitted, segment=of_fine[rows.segments.fine], pair=pair_of[atom_of]
@@ -200,7 +198,7 @@ def _atoms(event: IntArray, fine: IntArray, *, cells: int) -> tuple[IntArray, In
     return distinct, number[codes]
 
 
-def pairs_of(segment: IntArray, event: IntArray) -> tuple[IntArray, IntArray]:
+def pairs_of(segment: IntArray, event: IntArray) -> tuple[IntArray, IntArray, IntArray]:
     """Distinct pairs of segment and event, in time that grows linearly.
 
     Args:
@@ -208,7 +206,7 @@ def pairs_of(segment: IntArray, event: IntArray) -> tuple[IntArray, IntArray]:
         event: [A] int64, not decreasing.
 
     Returns:
-        [P] segment of each pair, not decreasing; [A] the pair of each entry.
+        [P] segment of each pair, not decreasing; [P] its event; [A] the pair of each entry.
     """
     narrow = np.uint16 if segment.max(initial=0) < 2**16 else np.int64
     order = np.argsort(segment.astype(narrow), kind="stable")
@@ -217,7 +215,7 @@ def pairs_of(segment: IntArray, event: IntArray) -> tuple[IntArray, IntArray]:
     starts[1:] = (by_segment[1:] != by_segment[:-1]) | (by_event[1:] != by_event[:-1])
     pair_of = np.empty(order.size, dtype=np.int64)
     pair_of[order] = np.cumsum(starts) - 1
-    return by_segment[starts], pair_of
+    return by_segment[starts], by_event[starts], pair_of
 
 
 def _score_sums(
@@ -254,7 +252,7 @@ def bin_events(rows: Rows) -> tuple[IntArray, FloatArray]:
     distinct, independent = np.zeros(shape, dtype=np.int64), np.zeros(shape)
     for of_fine in rows.segments.of_fine:
         cell = of_fine[place // ECE_BINS] * ECE_BINS + place % ECE_BINS
-        target, pair_of = pairs_of(cell, event)
+        target, _, pair_of = pairs_of(cell, event)
         sizes = _sum(pair_of, size, target.size)
         length = distinct.size
         distinct += np.bincount(target, minlength=length).reshape(shape)

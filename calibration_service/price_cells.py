@@ -239,7 +239,7 @@ def _block_events(rows: Rows, cells: SegmentCells, block: IntArray) -> tuple[Int
     events, total, squares = (np.zeros(count) for _ in range(3))
     for margin in CURVE_MARGINS:
         of_row = (rows.segments.of_fine[margin] - first)[fine] * _COLUMNS + code
-        target, pair = pairs_of(of_cell[of_row], event)
+        target, _, pair = pairs_of(of_cell[of_row], event)
         sizes = np.bincount(pair).astype(np.float64)
         events += np.bincount(target, minlength=count)
         total += np.bincount(target, sizes, minlength=count)
