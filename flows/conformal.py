@@ -13,7 +13,7 @@ from prefect import flow
 
 from flows import conformal_stages as work
 from flows import settings
-from flows.daily import as_task, begin, carry_out, flow_run_title
+from flows.pipeline import as_task, begin, carry_out, flow_run_title
 from flows.runs import Run, StageCount
 from flows.settings import FlowSettings
 from forecast_service.settings import ForecastSettings

@@ -6,46 +6,17 @@ changes nothing, and a run that was killed goes on from what is there.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any, cast
+from datetime import datetime
 
-from prefect import flow, get_run_logger
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
-from prefect.context import FlowRunContext
-from prefect.runtime import flow_run
-from prefect.states import Completed
-from prefect.tasks import Task
+from prefect import flow
 
-from flows import artifacts, ingestion, settings, stages
 from flows import forecasts as forecasting
+from flows import ingestion, stages
 from flows import recalibration as recalibrating
-from flows.fan_out import spread_over
-from flows.runs import FlowError, Run, StageCount, window_length
+from flows.pipeline import as_task, begin, carry_out, flow_run_title
+from flows.runs import Run
 from flows.settings import FlowSettings
-from market_data.intake import Progress, silent
-from market_data.lake import Lake
-
-
-def as_task(function: Callable[[Run], StageCount]) -> Task[[Run], StageCount]:
-    """A stage as a task. Committed tables are a run's only memory: Prefect keeps no result."""
-    return Task(
-        function,
-        name=function.__name__,
-        task_run_name=function.__name__,
-        cache_policy=NO_CACHE,
-        persist_result=False,
-        retry_condition_fn=_may_pass,
-    )
-
-
-def _may_pass(_task: Task[..., StageCount], _run: TaskRun, state: State[StageCount]) -> bool:
-    """Whether trying again may help; where there is no data, there will be none in a minute."""
-    return not isinstance(state.result(raise_on_failure=False), FlowError)
-
+from market_data.intake import Progress
 
 markets = as_task(ingestion.markets)
 outcomes = as_task(ingestion.outcomes)
@@ -66,13 +37,6 @@ INGESTION = (markets, outcomes, matches, open_interest, prices)
 CALIBRATION = (
     labels, cutoffs, features, metrics, drift, recalibration, trust, forecasts, scoreboard,
 )  # fmt: skip
-
-
-def flow_run_title() -> str:
-    """What a flow run is called in Prefect: "daily 2026-10-01"."""
-    as_of = flow_run.parameters.get("as_of")
-    day = as_of if isinstance(as_of, datetime) else datetime.now(UTC)
-    return f"{flow_run.flow_name} {day.astimezone(UTC):%Y-%m-%d}"
 
 
 @flow(name="daily", flow_run_name=flow_run_title, validate_parameters=False, persist_result=False)
@@ -115,61 +79,3 @@ def ingest(
     """The ingestion of the daily pipeline alone."""
     run = begin(as_of, flow_settings, pipeline="ingest", progress=progress)
     return carry_out(run, INGESTION)
-
-
-def begin(
-    as_of: datetime | None,
-    flow_settings: FlowSettings | None,
-    *,
-    pipeline: str = "daily",
-    progress: Progress | None = None,
-) -> Run:
-    """The run of a pipeline over the longest configured window before ``as_of``.
-
-    Raises:
-        ValueError: ``as_of`` has no time zone.
-    """
-    chosen = flow_settings or settings.load()
-    until = as_of or datetime.now(UTC)
-    if until.tzinfo is None:
-        raise ValueError("as_of must have a time zone, such as 2026-10-01T00:00:00Z")
-    until = until.astimezone(UTC).replace(microsecond=0)  # the run's id speaks in seconds
-    longest = max(window_length(window) for window in chosen.windows)
-    return Run(
-        pipeline=pipeline,
-        lake=Lake(chosen.lake),
-        settings=chosen,
-        interval_start=until - longest,
-        interval_end=until,
-        forecast=settings.load_forecast(),
-        now=lambda: datetime.now(UTC),
-        progress=progress or silent,
-    )
-
-
-def carry_out(run: Run, planned: Sequence[Task[[Run], StageCount]]) -> Run:
-    """Performs the stages in order and keeps the run's row; shows the result where Prefect is."""
-    with run.recorded(), spread_over(run.settings.ray_address) as run.spread:
-        for stage in planned:
-            perform(stage, run)
-    if FlowRunContext.get() is None:
-        return run
-    artifacts.publish(run)
-    if not run.failures:
-        return run
-    # Prefect takes a returned state for the final one, and hands its data to the caller.
-    state: Any = Completed(name="PartialSuccess", message="; ".join(run.failures), data=run)
-    return cast(Run, state)
-
-
-def perform(stage: Task[[Run], StageCount], run: Run) -> StageCount:
-    """Runs a stage as a Prefect task inside a flow run, as a plain function elsewhere."""
-    run.begun(stage.name)
-    began = time.perf_counter()
-    if FlowRunContext.get() is None:
-        result = stage.fn(run)
-    else:
-        waits = list(run.settings.retry_seconds)
-        result = stage.with_options(retries=len(waits), retry_delay_seconds=waits)(run)
-        get_run_logger().info("%s: %s", stage.name, result)
-    return run.finished(stage.name, replace(result, seconds=time.perf_counter() - began))

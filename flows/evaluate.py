@@ -12,7 +12,7 @@ from typing import Any
 from prefect import flow
 from prefect.context import FlowRunContext
 
-from flows import daily, evaluation_report
+from flows import evaluation_report, pipeline
 from flows.evaluation_sources import digest
 from flows.evaluation_stages import Assessment, Order
 from flows.runs import Run
@@ -24,7 +24,7 @@ from market_data.intake import Progress
 
 @flow(
     name="evaluate",
-    flow_run_name=daily.flow_run_title,
+    flow_run_name=pipeline.flow_run_title,
     validate_parameters=False,
     persist_result=False,
 )
@@ -44,14 +44,14 @@ def evaluate(
     """
     wanted, settings = order or Order(), forecast_settings or ForecastSettings()
     cards = chosen(wanted, settings)
-    run = daily.begin(as_of, flow_settings, pipeline="evaluate", progress=progress)
+    run = pipeline.begin(as_of, flow_settings, pipeline="evaluate", progress=progress)
     run.parameters = _shaping(wanted, cards, run.settings)
     assessment = Assessment(cards, _allowing(settings, cards), wanted)
     stages = (
         assessment.histories, assessment.forecasts, assessment.scores, assessment.promotion,
         assessment.report,
     )  # fmt: skip
-    result = daily.carry_out(run, [daily.as_task(stage) for stage in stages])
+    result = pipeline.carry_out(run, [pipeline.as_task(stage) for stage in stages])
     if FlowRunContext.get() is not None:
         evaluation_report.publish(run, assessment.results)
     return result

@@ -98,7 +98,8 @@ def bring_into_force(run: Run, states: pl.DataFrame, reason: str) -> None:
     if not newest or newest[0] in choices["version"].to_list():
         return
     later = [at + timedelta(microseconds=1) for at in choices["chosen_at"].to_list()]
-    row = choose(newest[0], states, at=max([run.now(), *later]), by=BY_FLOW, reason=reason)
+    at = max([run.interval_end, *later])
+    row = choose(newest[0], states, at=at, by=BY_FLOW, reason=reason)
     run.lake.upsert("recalibration_choice", row)
 
 

@@ -20,6 +20,12 @@ from market_data.intake import Progress, silent
 from market_data.lake import Lake, polars_schema
 from market_data.schemas import SCHEMA_VERSION
 
+_SHAPING = {
+    "windows", "seed", "venues", "drift_recent_days", "drift_reference_days", "refit_days",
+    "forecast_steps",
+}  # fmt: skip
+"""Settings that change what a run finds; where the data lie does not."""
+
 
 class FlowError(Exception):
     """A run cannot go on; the message says why.
@@ -100,11 +106,7 @@ class Run:
     @property
     def config_hash(self) -> str:
         """Digest of what shapes the result; where the data lie does not."""
-        shaping = {
-            "windows": self.settings.windows,
-            "seed": self.settings.seed,
-            **self.parameters,
-        }
+        shaping = self.settings.model_dump(include=_SHAPING) | dict(self.parameters)
         return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
 
     @property

@@ -26,7 +26,7 @@ EDGES = {
     "gateway/cli/": "a command is a process",
     "gateway/supervisor/": "the supervisor starts processes and gives them an environment",
     "forecast_service/serving.py": "Ray is configured by its environment before its import",
-    "flows/daily.py": "a flow is a process: its interval ends now unless it is told otherwise",
+    "flows/pipeline.py": "a flow is a process: its interval ends now unless it is told otherwise",
     "market_data/venues/http.py": "the venue adapter dates what it receives",
 }
 CATCHES_EVERYTHING = {

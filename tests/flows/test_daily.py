@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from flows import daily
+from flows import daily, pipeline
 from flows.daily import CALIBRATION, INGESTION
 from flows.runs import NoDataError, Run
 from flows.settings import FlowSettings
@@ -41,7 +41,7 @@ def run_daily(archive: Archive, settings: FlowSettings) -> Run:
 def test_a_run_performs_every_stage_and_says_so(undisturbed: Run, run_row: ReadRow) -> None:
     assert list(undisturbed.stages) == STAGES
     empty = [name for name, count in undisturbed.stages.items() if not count.rows_out]
-    assert set(empty) <= {"outcomes", "matches"}  # one venue, and each market says who won
+    assert set(empty) <= {"outcomes", "matches", "drift"}  # one venue, twelve days
     row = run_row(undisturbed)
     assert (row["status"], row["error_stage"], row["error"]) == ("SUCCESS", None, None)
     assert list(json.loads(row["stage_rows"])) == STAGES
@@ -186,31 +186,31 @@ def test_histories_that_fail_for_good_are_named_and_come_with_the_next_run(
 def test_the_same_work_has_the_same_id_and_other_work_another(tmp_path: Any) -> None:
     settings = FlowSettings(lake=str(tmp_path / "a"), raw=str(tmp_path / "a"))
     at = datetime(2026, 10, 1, 12, 30, 15, 900, tzinfo=UTC)
-    first = daily.begin(at, settings)
+    first = pipeline.begin(at, settings)
     elsewhere = settings.model_copy(update={"lake": str(tmp_path / "b"), "venue_rate": 1.0})
     same = (
-        daily.begin(at, settings),
-        daily.begin(at, elsewhere),
-        daily.begin(at.astimezone(timezone(timedelta(hours=9))), settings),
-        daily.begin(at.replace(microsecond=0), settings),
+        pipeline.begin(at, settings),
+        pipeline.begin(at, elsewhere),
+        pipeline.begin(at.astimezone(timezone(timedelta(hours=9))), settings),
+        pipeline.begin(at.replace(microsecond=0), settings),
     )
     assert {run.run_id for run in same} == {first.run_id}
     assert {run.interval_end for run in same} == {first.interval_end}
     windows = settings.model_copy(update={"windows": ("7d",)})
     others = (
-        daily.begin(at, windows),
-        daily.begin(at, settings.model_copy(update={"seed": 1})),
-        daily.begin(at + timedelta(seconds=1), settings),
-        daily.begin(at, settings, pipeline="ingest"),
+        pipeline.begin(at, windows),
+        pipeline.begin(at, settings.model_copy(update={"seed": 1})),
+        pipeline.begin(at + timedelta(seconds=1), settings),
+        pipeline.begin(at, settings, pipeline="ingest"),
     )
     assert len({run.run_id for run in (first, *others)}) == 5
-    assert daily.begin(at, windows).config_hash != first.config_hash
+    assert pipeline.begin(at, windows).config_hash != first.config_hash
 
 
 def test_an_instant_without_a_time_zone_is_refused(tmp_path: Any) -> None:
     settings = FlowSettings(lake=str(tmp_path), raw=str(tmp_path))
     with pytest.raises(ValueError, match="time zone"):
-        daily.begin(datetime(2026, 10, 1), settings)  # noqa: DTZ001
+        pipeline.begin(datetime(2026, 10, 1), settings)  # noqa: DTZ001
 
 
 def test_progress_tells_the_beginning_and_the_end_of_every_stage(
