@@ -68,25 +68,13 @@ def create_app(archive: Archive) -> Starlette:
     async def get_health(_: Request) -> Response:
         return _json(health)
 
-    async def prices_history(request: Request) -> Response:
-        return _json(venue.prices_history(request.query_params.multi_items()))
-
-    async def book(request: Request) -> Response:
-        return _json(venue.book(request.query_params.multi_items()))
-
-    async def books(request: Request) -> Response:
-        return _json(venue.books(await request.body()))
-
     async def graphql(request: Request) -> Response:
         return _json(venue.graphql(await request.body()))
 
     return Starlette(
         routes=[
             Route("/health", get_health),
-            *_clob_routes(ClobListings(archive)),
-            Route("/clob/prices-history", prices_history),
-            Route("/clob/book", book),
-            Route("/clob/books", books, methods=["POST"]),
+            *_clob_routes(venue, ClobListings(archive)),
             Route("/subgraph/activity", graphql, methods=["POST"]),
             *_kalshi_routes(Kalshi(archive)),
             *_manifold_routes(Manifold(archive)),
@@ -97,7 +85,7 @@ def create_app(archive: Archive) -> Starlette:
     )
 
 
-def _clob_routes(listings: ClobListings) -> list[Route]:
+def _clob_routes(venue: Venue, listings: ClobListings) -> list[Route]:
     async def page(request: Request) -> Response:
         name = request.url.path.rpartition("/")[2]
         return _json(listings.page(name, request.query_params.multi_items()))
@@ -105,9 +93,21 @@ def _clob_routes(listings: ClobListings) -> list[Route]:
     async def market(request: Request) -> Response:
         return _json(listings.market(request.path_params["condition"]))
 
+    async def prices_history(request: Request) -> Response:
+        return _json(venue.prices_history(request.query_params.multi_items()))
+
+    async def book(request: Request) -> Response:
+        return _json(venue.book(request.query_params.multi_items()))
+
+    async def books(request: Request) -> Response:
+        return _json(venue.books(await request.body()))
+
     return [
         *(Route(f"/clob/{name}", page) for name in LISTINGS),
         Route("/clob/markets/{condition}", market),
+        Route("/clob/prices-history", prices_history),
+        Route("/clob/book", book),
+        Route("/clob/books", books, methods=["POST"]),
     ]
 
 

@@ -50,17 +50,12 @@ def parse_market(record: Any) -> MarketRow:
         RecordRejected: NOT_AN_OBJECT, ID_MISSING, STATUS_UNKNOWN, RESULT_UNKNOWN,
             PRICES_OUT_OF_RANGE or TIME_UNREADABLE.
     """
-    if not isinstance(record, dict):
-        raise RecordRejected("NOT_AN_OBJECT", type(record).__name__)
-    ticker = _text(record, "ticker", "ticker_name")
-    if ticker is None:
-        raise RecordRejected("ID_MISSING")
+    ticker = _identity(record)
     event = record["event"] if isinstance(record.get("event"), dict) else {}
     is_closed, state, paid = _state(record)
     event_ticker = _text(record, "event_ticker") or _text(event, "event_ticker", "ticker")
     series = _text(event, "series_ticker") or (event_ticker or ticker).split("-")[0]
     last = _dollars(record, "last_price") or None
-    contract = _dollars(record, "notional_value") or 1.0
     close = _at(record, "close_time", "close_date")
     question = _question(record, event)
     tags = [*_tags(event), series]
@@ -81,20 +76,14 @@ def parse_market(record: Any) -> MarketRow:
         ),
         neg_risk=event.get("mutually_exclusive") is True,
         market_structure=_structure(record, ticker, question),
-        tick_size=_tick(record),
         created_at=_at(record, "created_time", "create_date"),
         start_at=_at(record, "open_time", "open_date"),
         end_at=_at(record, "expected_expiration_time", "expected_expiration_date") or close,
         closed_at=_earliest(close, _at(record, "settlement_ts")) if is_closed else None,
         uma_end_at=None,
         is_closed=is_closed,
-        volume_total=_scaled(first_number(record, "volume_fp", "volume"), contract),
-        volume_24h=_scaled(first_number(record, "volume_24h_fp", "volume_24h"), contract),
-        liquidity=positive_or_none(_money(record, "liquidity")),
-        open_interest=_scaled(first_number(record, "open_interest_fp", "open_interest"), contract),
-        best_bid=_side(_dollars(record, "yes_bid")),
-        best_ask=_side(_dollars(record, "yes_ask")),
         last_trade_price=last,
+        **_amounts(record),
         outcome_prices=paid if is_closed or last is None else [last, 1.0 - last],
         uma_status=state,
         venue_updated_at=_at(record, "updated_time"),
@@ -137,6 +126,31 @@ def parse_history(value: Any) -> tuple[list[int], list[float], list[tuple[str, A
             t.append(int(at))
             p.append(price)
     return t, p, rejects
+
+
+def _identity(record: Any) -> str:
+    if not isinstance(record, dict):
+        raise RecordRejected("NOT_AN_OBJECT", type(record).__name__)
+    ticker = _text(record, "ticker", "ticker_name")
+    if ticker is None:
+        raise RecordRejected("ID_MISSING")
+    return ticker
+
+
+def _amounts(record: dict[str, Any]) -> dict[str, float | None]:
+    """The fields of a row that are quotes, or US dollars."""
+    contract = _dollars(record, "notional_value") or 1.0
+    sizes = {"volume_total": "volume", "volume_24h": "volume_24h", "open_interest": "open_interest"}
+    dollars = {
+        field: _scaled(first_number(record, f"{name}_fp", name), contract)
+        for field, name in sizes.items()
+    }
+    return dollars | {
+        "liquidity": positive_or_none(_money(record, "liquidity")),
+        "best_bid": _side(_dollars(record, "yes_bid")),
+        "best_ask": _side(_dollars(record, "yes_ask")),
+        "tick_size": _tick(record),
+    }
 
 
 def _candle_price(candle: dict[str, Any]) -> float | None:

@@ -28,6 +28,11 @@ _TWO_SIDED = {
     "STONK": ("SCALAR", ("Higher", "Lower")),
 }
 _ANSWERED = ("MULTIPLE_CHOICE", "FREE_RESPONSE", "NUMBER", "MULTI_NUMERIC", "DATE")
+_UNKNOWN = dict.fromkeys(
+    ("volume_total", "volume_24h", "liquidity", "open_interest", "best_bid", "best_ask")
+)
+"""Play money is no US dollars, and an automated pool quotes no bid or ask."""
+
 _PAID = {"YES": [1.0, 0.0], "NO": [0.0, 1.0]}
 _SHARED = ("MKT", "CHOOSE_MULTIPLE")
 
@@ -72,12 +77,7 @@ def parse_market(record: Any) -> MarketRow:
         closed_at=min(ends) if is_resolved and ends else None,
         uma_end_at=None,
         is_closed=is_resolved,
-        volume_total=None,
-        volume_24h=None,
-        liquidity=None,
-        open_interest=None,
-        best_bid=None,
-        best_ask=None,
+        **_UNKNOWN,
         last_trade_price=prices[0] if prices else None,
         outcome_prices=paid if is_resolved else prices,
         uma_status=state,

@@ -63,8 +63,7 @@ def parse_market(record: Any) -> MarketRow:
             PRICES_UNREADABLE, PRICES_OUT_OF_RANGE, TOKENS_UNREADABLE, TOKENS_MISMATCH,
             TIME_UNREADABLE or CLOSED_MISSING.
     """
-    venue_id = _identity(record)
-    event = _event_of(record)
+    venue_id, event = _identity(record), _event_of(record)
     outcomes = _outcomes(record)
     tags = _tags(record, event)
     question = text_or_none(record.get("question")) or text_or_none(record.get("title")) or ""
