@@ -18,6 +18,7 @@ is_stale                the data are more than an hour old
 distance_from_half      |p_yes - 1/2|
 event_consensus         mean p_yes of the event's markets at the same instant
 event_dispersion        sample standard deviation of the same, from two markets on
+cross_platform_disagreement  p_yes minus the mean price of the same question on other platforms
 ======================  ===================================================================
 """
 
@@ -41,7 +42,7 @@ VOLUME_STEPS = 12
 MEMORY_STEPS = 12
 """A row depends on as many earlier rows of its market, and on no older one."""
 
-FORMULA_VERSION = "features-2"
+FORMULA_VERSION = "features-3"
 STALE_SECONDS = 3_600.0
 
 
@@ -62,6 +63,8 @@ class Impute(IntFlag):
     """The event has no second market at this instant."""
     LONG_GAP = 512
     """More than an hour since the previous snapshot: the step spans a gap."""
+    PLATFORMS = 1024
+    """No other platform has a recent price of the same question."""
 
 
 INPUTS = (
@@ -75,12 +78,18 @@ INPUTS = (
 """Columns of a snapshot that features are made of."""
 
 
-def build_features(snapshots: pl.DataFrame, *, registry: pl.DataFrame) -> pl.DataFrame:
+def build_features(
+    snapshots: pl.DataFrame,
+    *,
+    registry: pl.DataFrame,
+    elsewhere: pl.DataFrame | None = None,
+) -> pl.DataFrame:
     """Features of every snapshot.
 
     Args:
         snapshots: rows of ``market_snapshot``, in any order, one per (ts, market_id).
         registry: market_id and event_id; a market that is not in it is its own event.
+        elsewhere: ts, market_id and p_elsewhere, what other platforms said at that instant.
 
     Returns:
         Rows of ``feature_frame``, ordered by market and time.
@@ -109,7 +118,7 @@ def build_features(snapshots: pl.DataFrame, *, registry: pl.DataFrame) -> pl.Dat
         .with_columns(_from_returns())
         .with_columns(_from_levels())
     )
-    return _finish(_with_events(featured))
+    return _finish(_with_platforms(_with_events(featured), elsewhere))
 
 
 def _earlier(column: str, steps: int) -> pl.Expr:
@@ -182,6 +191,17 @@ def _with_events(featured: pl.DataFrame) -> pl.DataFrame:
     return featured.join(together, on=["event_id", "ts"], how="left", maintain_order="left")
 
 
+def _with_platforms(featured: pl.DataFrame, elsewhere: pl.DataFrame | None) -> pl.DataFrame:
+    if elsewhere is None or elsewhere.is_empty():
+        return featured.with_columns(
+            pl.lit(None, dtype=pl.Float64).alias("cross_platform_disagreement")
+        )
+    said = elsewhere.select("ts", "market_id", "p_elsewhere")
+    return featured.join(
+        said, on=["ts", "market_id"], how="left", maintain_order="left"
+    ).with_columns((pl.col("p_yes") - pl.col("p_elsewhere")).alias("cross_platform_disagreement"))
+
+
 def _finish(featured: pl.DataFrame) -> pl.DataFrame:
     missing = {
         Impute.PRICE: pl.col("p_yes").is_null(),
@@ -193,6 +213,7 @@ def _finish(featured: pl.DataFrame) -> pl.DataFrame:
         Impute.TIME_TO_EVENT: pl.col("tte_seconds").is_null(),
         Impute.SPREAD: pl.col("spread").is_null(),
         Impute.EVENT: pl.col("event_dispersion").is_null(),
+        Impute.PLATFORMS: pl.col("cross_platform_disagreement").is_null(),
         Impute.LONG_GAP: (pl.col("gap_seconds") > STALE_SECONDS).fill_null(value=False),
     }
     bits = [condition.cast(pl.Int64) * int(flag) for flag, condition in missing.items()]

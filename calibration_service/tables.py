@@ -32,7 +32,7 @@ ORDERS = tuple(_ORDERS)
 
 _MARKET_COLUMNS = (
     "market_id", "event_id", "platform", "slug", "question", "outcomes", "category", "tags",
-    "neg_risk", "status", "created_at", "end_at", "resolved_at", "volume_total",
+    "neg_risk", "market_structure", "status", "created_at", "end_at", "resolved_at", "volume_total",
 )  # fmt: skip
 
 
@@ -221,8 +221,14 @@ def _markets(lake: Lake, board: pl.DataFrame) -> pl.DataFrame:
     return (
         registry.join(labels, on="market_id", how="left")
         .join(prices, on="market_id", how="left")
+        .join(_matches(lake), on="market_id", how="left")
         .sort("market_id")
     )
+
+
+def _matches(lake: Lake) -> pl.DataFrame:
+    pairs = lake.read("market_match", columns=("market_id", "other_id")).sort("other_id")
+    return pairs.group_by("market_id").agg(pl.col("other_id").alias("matching_market_ids"))
 
 
 def _by_segment(curves: pl.DataFrame) -> dict[tuple[str, str], list[Row]]:

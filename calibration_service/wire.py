@@ -184,6 +184,8 @@ def market(row: Row) -> market_pb2.Market:
         tte_bucket=_TTE[row["tte_bucket"] or "UNSPECIFIED"],
         volume_total_usd=row["volume_total"],
         calibrated_probability=_calibrated(row),
+        structure=row["market_structure"],
+        matching_market_ids=row["matching_market_ids"] or (),
     )
 
 

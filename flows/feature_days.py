@@ -15,13 +15,17 @@ import polars as pl
 from calibration_service.features import FORMULA_VERSION, INPUTS, MEMORY_STEPS, build_features
 from flows.batches import market_batches
 from market_data.lake import Lake
+from market_data.matching import prices_elsewhere
 
 STAGE = "features"
 _COLUMNS = ("ts", "market_id", *INPUTS)
 
 
 def feature_days(
-    lake: Lake, batches: Sequence[Sequence[str]], registry: pl.DataFrame
+    lake: Lake,
+    batches: Sequence[Sequence[str]],
+    registry: pl.DataFrame,
+    matches: pl.DataFrame | None = None,
 ) -> Iterator[tuple[Sequence[str], pl.DataFrame]]:
     """The ``feature_frame`` rows of each batch of days.
 
@@ -29,12 +33,17 @@ def feature_days(
         lake: holds ``market_snapshot``.
         batches: successive days of its partitions, oldest first.
         registry: market_id and event_id.
+        matches: ``market_match`` rows: which markets of other platforms ask the same.
     """
     carried = _before(lake, batches[0][0]) if batches else pl.DataFrame()
     for days in batches:
         rows = lake.read("market_snapshot", columns=_COLUMNS, days=(days[0], days[-1]))
         earlier = carried.join(rows, on="market_id", how="semi")
-        built = build_features(pl.concat([earlier, rows]), registry=registry)
+        elsewhere = None
+        if matches is not None and matches.height:
+            elsewhere = prices_elsewhere(rows, matches, pl.concat([carried, rows]))
+        known = pl.concat([earlier, rows])
+        built = build_features(known, registry=registry, elsewhere=elsewhere)
         yield days, built.filter(pl.col("dt") >= days[0])
         carried = _newest(pl.concat([carried, rows]))
 

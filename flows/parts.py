@@ -33,9 +33,13 @@ def trust(lake: Lake, batch: MarketBatch, *, until: datetime) -> Iterator[pl.Dat
 
 
 def features(
-    lake: Lake, batches: Sequence[Sequence[str]], *, registry: pl.DataFrame
+    lake: Lake,
+    batches: Sequence[Sequence[str]],
+    *,
+    registry: pl.DataFrame,
+    matches: pl.DataFrame,
 ) -> Iterator[pl.DataFrame]:
     """``feature_frame`` rows, a frame for each batch of days that has any."""
-    for _, frame in feature_days(lake, batches, registry):
+    for _, frame in feature_days(lake, batches, registry, matches):
         if not frame.is_empty():
             yield frame

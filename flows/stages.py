@@ -28,7 +28,7 @@ from flows.batches import day_batches, last_snapshots, market_batches
 from flows.feature_days import inputs_of, remember, unfinished
 from flows.recalibration import in_force_at
 from flows.runs import NoDataError, Run, StageCount, window_length
-from market_data.labels import build_labels
+from market_data import ingest
 from market_data.lake import UpsertResult, empty
 
 _SCORE_TABLES = ("calibration_metrics", "reliability_curve", "reliability_isotonic")
@@ -36,10 +36,8 @@ _SCORE_TABLES = ("calibration_metrics", "reliability_curve", "reliability_isoton
 
 def labels(run: Run) -> StageCount:
     """Decides what happened in each market."""
-    registry = run.lake.read("market_registry")
-    found = build_labels(registry)
-    done = run.lake.upsert("label_status", found)
-    return StageCount(registry.height, found.height, _written(done))
+    done = ingest.derive_labels(run.lake)
+    return StageCount(done.rows_in, done.rows_out, done.rows_written)
 
 
 def cutoffs(run: Run) -> StageCount:
@@ -115,7 +113,8 @@ def features(run: Run) -> StageCount:
     ended, today = day_batches(run.lake, until=until), [f"{until:%Y-%m-%d}"]
     todo = unfinished(run.lake, ended, inputs)
     registry = run.lake.read("market_registry", columns=("market_id", "event_id"))
-    work = partial(parts.features, registry=registry)
+    matches = run.lake.read("market_match", columns=("market_id", "other_id"))
+    work = partial(parts.features, registry=registry, matches=matches)
     rows = written = 0
     for frame in run.spread.frames(work, run.lake, _chunks([*todo, today], run.spread.width)):
         days = frame["dt"].unique().to_list()

@@ -13,7 +13,6 @@ Public signatures, in the order in which they are called::
     await ingest_prices(venue, stores, *, scope=PriceScope(), progress=silent)   -> IngestResult
 
     derive_labels(lake)                         -> StageResult   registry (and evidence) → labels
-    derive_cutoffs(lake, policy=None)           -> StageResult   snapshots → cutoff_snapshot
 
     store_market_records(stores, records, raw_sha256, platform=…, parse=…) -> IngestResult
                                                                             records at hand
@@ -76,7 +75,6 @@ __all__ = [
     "build_labels",
     "build_quotes",
     "build_snapshots",
-    "derive_cutoffs",
     "derive_labels",
     "ingest_markets",
     "ingest_open_interest",
@@ -168,19 +166,6 @@ def derive_labels(lake: Lake) -> StageResult:
     done = lake.upsert("label_status", labels)
     return StageResult(
         "labels", registry.height, labels.height, done.rows_new + done.rows_changed,
-        done.version,
-    )  # fmt: skip
-
-
-def derive_cutoffs(lake: Lake, policy: CutoffPolicy | None = None) -> StageResult:
-    """Write ``cutoff_snapshot`` for every snapshot of the lake; the table is made anew."""
-    snapshots = lake.read("market_snapshot")
-    cutoffs = build_cutoffs(
-        snapshots, lake.read("market_registry"), lake.read("label_status"), policy
-    )
-    done = lake.replace("cutoff_snapshot", cutoffs)
-    return StageResult(
-        "cutoffs", snapshots.height, cutoffs.height, done.rows_new + done.rows_changed,
         done.version,
     )  # fmt: skip
 

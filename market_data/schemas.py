@@ -163,6 +163,7 @@ FEATURE_FRAME = _table(
         "spread": REAL,
         "event_consensus": REAL,
         "event_dispersion": REAL,
+        "cross_platform_disagreement": REAL,  # p_yes less the mean price on other platforms
         "impute_flags": COUNT,  # bit set: which inputs were missing
     },
     dt_from="ts",

@@ -47,8 +47,8 @@ REGISTRY = pl.DataFrame(
 )
 
 
-def features(frame):
-    return build_features(frame, registry=REGISTRY)
+def features(frame, elsewhere=None):
+    return build_features(frame, registry=REGISTRY, elsewhere=elsewhere)
 
 
 def test_rows_are_those_of_the_table_one_per_snapshot():
@@ -126,7 +126,21 @@ def test_a_missing_input_stays_missing_and_sets_its_flag(column, feature, flag):
 
 def test_a_complete_row_has_no_flag():
     got = features(snapshots(missing=0.0)).filter(pl.col("market_id") == "polymarket:0")
-    assert got["impute_flags"][-1] == 0
+    assert got["impute_flags"][-1] == int(Impute.PLATFORMS)  # nobody said what others think
+
+
+def test_disagreement_is_the_distance_to_the_other_platforms_at_the_same_instant():
+    frame = snapshots(missing=0.0)
+    said = frame.filter(pl.col("market_id") == "polymarket:0").select(
+        "ts", "market_id", pl.lit(0.25).alias("p_elsewhere")
+    )
+    got = features(frame, elsewhere=said)
+    own = pl.col("market_id") == "polymarket:0"
+    assert got.filter(own)["cross_platform_disagreement"].to_list() == pytest.approx(
+        (got.filter(own)["p_yes"] - 0.25).to_list()
+    )
+    assert got.filter(~own)["cross_platform_disagreement"].null_count() == got.filter(~own).height
+    assert got.filter(own)["impute_flags"][-1] == 0
 
 
 def test_a_market_alone_in_its_event_is_its_own_consensus_and_says_so():

@@ -68,6 +68,26 @@ def test_features_day_by_day_are_those_of_all_days_at_once(
     assert found.sort("market_id", "ts").equals(whole.sort("market_id", "ts"))
 
 
+def test_prices_of_other_platforms_are_those_known_at_the_instant_however_days_are_cut(
+    lake: Lake, registry: pl.DataFrame
+) -> None:
+    matches = pl.DataFrame({"market_id": ["m0", "m5"], "other_id": ["m5", "m0"]})
+    until, found = BASE + timedelta(days=DAYS), []
+    for rows_at_once in (1, 10_000):
+        days = batches.day_batches(lake, until=until, rows_at_once=rows_at_once)
+        parts = feature_days.feature_days(lake, days, registry, matches)
+        found.append(pl.concat(part for _, part in parts).sort("market_id", "ts"))
+    assert found[0].equals(found[1])
+    said = found[0].drop_nulls("cross_platform_disagreement")
+    assert set(said["market_id"]) == {"m0", "m5"}
+    stored = lake.read("market_snapshot")
+    for row in said.head(20).iter_rows(named=True):
+        other = "m5" if row["market_id"] == "m0" else "m0"
+        before = stored.filter((pl.col("market_id") == other) & (pl.col("ts") <= row["ts"]))
+        last = before.sort("ts")["p_yes"][-1]
+        assert row["cross_platform_disagreement"] == pytest.approx(row["p_yes"] - last)
+
+
 @pytest.mark.parametrize("day", [1, 4, 8])
 def test_features_from_any_day_on_need_no_earlier_computation(
     lake: Lake, registry: pl.DataFrame, day: int

@@ -11,10 +11,10 @@ from typing import Any
 import polars as pl
 import pytest
 
+from market_data.cutoffs import build_cutoffs
 from market_data.ingest import (
     IngestResult,
     Stores,
-    derive_cutoffs,
     derive_labels,
     ingest_markets,
     ingest_open_interest,
@@ -98,7 +98,11 @@ def ingest_all(rest_at: Any) -> Any:
                 account = await step(rest, stores)
                 accounts[account.stage] = account
         derive_labels(stores.lake)
-        derive_cutoffs(stores.lake)
+        snapshots, registry, labels = (
+            stores.lake.read(name)
+            for name in ("market_snapshot", "market_registry", "label_status")
+        )
+        stores.lake.replace("cutoff_snapshot", build_cutoffs(snapshots, registry, labels))
         return accounts
 
     return run
