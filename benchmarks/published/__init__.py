@@ -1,0 +1,1 @@
+"""What others published about real markets, recomputed with this project's scores."""
