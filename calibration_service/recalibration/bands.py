@@ -152,7 +152,22 @@ def _isotonic_band(
     low, high = np.quantile(at, [0.025, 0.975], axis=0)
     whole = _occupied(parts, size.sum(axis=0)[None], positive.sum(axis=0)[None])
     exact = _exact(whole, events=int(event.max()) + 1)
-    return np.minimum(low, exact[0]), np.maximum(high, exact[1])
+    upper = _widened(high, exact[1])
+    lower = 1.0 - _widened((1.0 - low)[::-1], (1.0 - exact[0])[::-1])[::-1]
+    return lower, upper
+
+
+def _widened(high: FloatArray, exact: FloatArray) -> FloatArray:
+    """[K] upper ends, raised to the exact ones where there are any, -inf elsewhere.
+
+    Exact ends stand at the low prices alone. A handful of outcomes would put them near 1; but
+    what happens more often at higher prices bounds them too.
+    """
+    at_block = np.isfinite(exact)
+    beyond = np.where(at_block, np.inf, high)
+    bound = np.minimum.accumulate(beyond[::-1])[::-1]
+    raised = np.minimum(np.maximum(high, exact), np.maximum(bound, high))
+    return np.where(at_block, raised, high)
 
 
 def _exact(whole: TrainingCells, *, events: int) -> Band:

@@ -78,3 +78,13 @@ def test_one_outcome_alone_gives_no_platt_band():
     low, high = band_of(Method.PLATT, p, np.ones(30), np.arange(30), rng=np.random.default_rng(1))
     assert np.isnan(low).all()
     assert np.isnan(high).all()
+
+
+def test_a_handful_of_outcomes_at_the_edge_does_not_widen_the_rest():
+    rng = np.random.default_rng(4)
+    p = np.concatenate([[0.001, 0.001], np.round(rng.uniform(0.05, 0.95, 4_000), 3)])
+    y = np.concatenate([[0.0, 0.0], (rng.random(4_000) < 0.5).astype(float)])
+    low, high = band_of(Method.ISOTONIC, p, y, np.arange(p.size), rng=rng)
+    middle = (GRID > 0.2) & (GRID < 0.8)
+    assert (high[middle] < 0.62).all()
+    assert (low[middle] > 0.38).all()
