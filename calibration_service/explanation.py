@@ -79,7 +79,10 @@ def _stability(row: Row) -> str:
 
 
 def _quality(row: Row) -> str:
-    return f"The wording of the question was scored {row['question_quality']:.2f}."
+    who, why = row["question_scored_by"], row["question_note"]
+    said = f"The wording of the question was scored {row['question_quality']:.2f}"
+    by = f" by {who}" if who else ""
+    return f"{said}{by}: {why.rstrip('.')}." if why else f"{said}{by}."
 
 
 def _suspicion(row: Row) -> str:

@@ -9,7 +9,8 @@ for YES and NO. A component that cannot be computed stands at its stated prior a
 - *stability*: ``exp(-σ / 0.25)``, σ the standard deviation of log-odds returns per √hour;
 - *manipulation_suspect*: the larger of the robust z-scores of the last log-moves of volume and
   open interest against the market's own earlier ones, 0 up to z = 3 and 1 from z = 10;
-- *question_quality*: from the question scorer; unknown until it has read the question.
+- *question_quality*: 1 less the larger of ambiguity and resolution risk, see `questions.quality`;
+  unknown until somebody has read the question.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ INPUTS = ("ts", "market_id", "p_yes", "volume_24h", "open_interest")
 
 EVIDENCE = ("depth_usd", "volatility", "price_moves", "volume_z", "open_interest_z")
 """Columns of a score that say what its components were computed from."""
+
+QUESTION_EVIDENCE = ("question_scored_by", "question_note")
+"""Who judged the question, and the first reason."""
 
 MIN_MOVES = 12
 """Moves that a market needs before its volatility or an unusual move can be judged."""
@@ -84,18 +88,21 @@ def build_trust(
     Args:
         snapshots: rows of ``market_snapshot`` up to the instant of the score, in any order.
         policy: weights and priors; None for the defaults.
-        question_quality: market_id and question_quality in [0, 1]; None when nothing is scored.
+        question_quality: market_id, question_quality in [0, 1] and, where they are known,
+            ``QUESTION_EVIDENCE``; None when nothing is scored.
 
     Returns:
         Rows of ``trust_score``, one per market, ordered by market.
     """
     rules = policy or TrustPolicy()
     components = _components(snapshots)
-    if question_quality is None:
-        known = components.with_columns(pl.lit(None, dtype=pl.Float64).alias("question_quality"))
-    else:
-        quality = question_quality.select("market_id", "question_quality")
-        known = components.join(quality, on="market_id", how="left", maintain_order="left")
+    texts = ("market_id", *QUESTION_EVIDENCE)
+    quality = pl.DataFrame(
+        schema={"question_quality": pl.Float64, **dict.fromkeys(texts, pl.String)}
+    )
+    if question_quality is not None:
+        quality = pl.concat([quality, question_quality], how="diagonal_relaxed")
+    known = components.join(quality, on="market_id", how="left", maintain_order="left")
     return conform(_scored(known, rules), TRUST_SCORE)
 
 
@@ -116,6 +123,7 @@ def _scored(known: pl.DataFrame, rules: TrustPolicy) -> pl.DataFrame:
         score.clip(0.0, 100.0).alias("score"),
         *COMPONENTS,
         *EVIDENCE,
+        *QUESTION_EVIDENCE,
         "unknown_components",
         pl.lit(json.dumps(weights)).alias("weights"),
         pl.lit(FORMULA_VERSION).alias("formula_version"),

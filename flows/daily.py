@@ -12,6 +12,7 @@ from prefect import flow
 
 from flows import forecasts as forecasting
 from flows import ingestion, stages
+from flows import questions as judging
 from flows import recalibration as recalibrating
 from flows.pipeline import as_task, begin, carry_out, flow_run_title
 from flows.runs import Run
@@ -29,13 +30,15 @@ features = as_task(stages.features)
 metrics = as_task(stages.metrics)
 drift = as_task(recalibrating.drift)
 recalibration = as_task(recalibrating.recalibration)
+questions = as_task(judging.questions)
 trust = as_task(stages.trust)
 forecasts = as_task(forecasting.forecasts)
 scoreboard = as_task(stages.scoreboard)
 
 INGESTION = (markets, outcomes, matches, open_interest, prices)
 CALIBRATION = (
-    labels, cutoffs, features, metrics, drift, recalibration, trust, forecasts, scoreboard,
+    labels, cutoffs, features, questions, metrics, drift, recalibration, trust, forecasts,
+    scoreboard,
 )  # fmt: skip
 
 

@@ -27,9 +27,12 @@ def cutoffs(
     yield build_cutoffs(snapshots, registry.filter(batch.holds()), labels)
 
 
-def trust(lake: Lake, batch: MarketBatch, *, until: datetime) -> Iterator[pl.DataFrame]:
+def trust(
+    lake: Lake, batch: MarketBatch, *, until: datetime, quality: pl.DataFrame
+) -> Iterator[pl.DataFrame]:
     """``trust_score`` rows of a batch of markets at an instant."""
-    yield build_trust(batch.snapshots(lake, until=until, columns=TRUST_INPUTS))
+    snapshots = batch.snapshots(lake, until=until, columns=TRUST_INPUTS)
+    yield build_trust(snapshots, question_quality=quality)
 
 
 def features(

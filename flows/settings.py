@@ -14,6 +14,7 @@ from pydantic_settings import (
 
 from flows.conformal_settings import ConformalSettings
 from flows.evaluation_settings import EvaluationSettings
+from flows.questions_settings import QuestionSettings
 from forecast_service.settings import ForecastSettings
 
 
@@ -82,6 +83,9 @@ class FlowSettings(BaseModel):
         ConformalSettings(), description="Correction of bands by what happened."
     )
     seed: int = Field(20_260_101, ge=0, description="Seed of the simulated consistency ranges.")
+    questions: QuestionSettings = Field(
+        QuestionSettings(), description="Who judges how questions are worded."
+    )
     evaluation: EvaluationSettings = Field(
         EvaluationSettings(), description="How models are evaluated and promoted."
     )

@@ -26,6 +26,7 @@ from calibration_service.scoreboard import build_scoreboard
 from flows import parts
 from flows.batches import day_batches, last_snapshots, market_batches
 from flows.feature_days import inputs_of, remember, unfinished
+from flows.questions import question_quality
 from flows.recalibration import in_force_at
 from flows.runs import NoDataError, Run, StageCount, window_length
 from market_data import ingest
@@ -131,7 +132,8 @@ def features(run: Run) -> StageCount:
 
 def trust(run: Run) -> StageCount:
     """How far each market's price can be trusted at its last snapshot."""
-    work = partial(parts.trust, until=run.interval_end)
+    quality = question_quality(run.lake, run.settings.questions)
+    work = partial(parts.trust, until=run.interval_end, quality=quality)
     frames = run.spread.frames(work, run.lake, market_batches(run.lake))
     found = pl.concat([empty("trust_score"), *frames])
     done = run.lake.upsert("trust_score", found)

@@ -5,7 +5,7 @@ are named here, and nothing else. Times are UTC microseconds, probabilities are 
 ids are text, money is float64 US dollars (Decimal lives in the execution ledger alone).
 
 ``schema_version`` is a constant column of every table; it rises when a column changes meaning.
-Beside it stand `calibration_tables`, `forecast_tables` and `evaluation_tables`.
+Beside it stand the modules ``*_tables``, one for each subject.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from market_data.forecast_tables import (
     CONFORMAL_STATE,
     FORECAST_BAND,
 )
+from market_data.postmortem_tables import POSTMORTEM
+from market_data.question_tables import QUESTION_QUALITY
 from market_data.stage_tables import STAGE_INPUT
 from market_data.table import COUNT, FLAG, REAL, SCHEMA_VERSION, TEXT, TEXTS, TIME, Table
 from market_data.table import describe as _table
@@ -228,6 +230,8 @@ TRUST_SCORE = _table(
         "price_moves": COUNT,
         "volume_z": REAL,
         "open_interest_z": REAL,
+        "question_scored_by": TEXT,  # a model's name, or the version of the rules
+        "question_note": TEXT,  # the first reason for the quality of the question
         "unknown_components": TEXTS,  # components that stand at their prior
         "weights": TEXT,
         "formula_version": TEXT,
@@ -342,8 +346,10 @@ TABLES: dict[str, Table] = {
         RECALIBRATION_STATE,
         RECALIBRATION_CHOICE,
         CALIBRATION_DRIFT,
+        QUESTION_QUALITY,
         TRUST_SCORE,
         SCOREBOARD,
+        POSTMORTEM,
         RUN_METADATA,
         STAGE_INPUT,
         DEAD_LETTER,
