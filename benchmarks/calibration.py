@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,12 @@ from sklearn.metrics import brier_score_loss, log_loss  # type: ignore[import-un
 
 from benchmarks import synthetic
 from benchmarks.figures import Figure, Scale, median, seconds_of
+from calibration_service.drift import build_drift
 from calibration_service.features import build_features
 from calibration_service.metrics import build_metrics
+from calibration_service.point_scores import point_scores
+from calibration_service.recalibration.build import build_recalibration
+from calibration_service.recalibration.state import load, with_calibrated
 from calibration_service.scoreboard import build_scoreboard
 from calibration_service.segments import DIMENSIONS, MARGINS, with_segments
 from calibration_service.trust import build_trust
@@ -47,12 +52,29 @@ def _works(rows: int) -> Works:
     latest = synthetic.snapshots(rows, 1)
     trusted = build_trust(latest)
     y, p = scored["outcome_yes"].to_numpy(), scored["p_yes"].to_numpy()
+    dated = synthetic.dated(scored)
+    state = load(
+        build_recalibration(
+            dated, version="v", run_id="benchmark", as_of=synthetic.AS_OF,
+            rng=np.random.default_rng(0),
+        )
+    )  # fmt: skip
     return {
         "labels": lambda: build_labels(wide),
         "cutoffs": lambda: build_cutoffs(snapshots, registry, labels),
         "features": lambda: build_features(snapshots, registry=registry),
         "trust": lambda: build_trust(snapshots),
         "metrics": lambda: build_metrics(scored, rng=np.random.default_rng(0), **key),  # type: ignore[arg-type]
+        _POINTS: lambda: point_scores(scored),
+        "drift": lambda: build_drift(
+            dated, recent_from=synthetic.AS_OF - timedelta(days=30), run_id="benchmark",
+            as_of=synthetic.AS_OF, rng=np.random.default_rng(0),
+        ),
+        "recalibration, fit": lambda: build_recalibration(
+            dated, version="v", run_id="benchmark", as_of=synthetic.AS_OF,
+            rng=np.random.default_rng(0),
+        ),
+        "recalibration, applied": lambda: with_calibrated(scored, state),
         _POLARS: lambda: plain_scores(scored),
         "scikit-learn: Brier and log loss, all rows": lambda: (
             brier_score_loss(y, p), log_loss(y, p),
@@ -64,6 +86,7 @@ def _works(rows: int) -> Works:
     }  # fmt: skip
 
 
+_POINTS = "point metrics"
 _POLARS = "polars group-by: Brier and log loss, same segments"
 
 
@@ -93,6 +116,16 @@ def _growth(name: str, sizes: list[tuple[int, list[float]]]) -> list[Figure]:
 
 
 def _beside_plain(taken: dict[str, list[tuple[int, list[float]]]]) -> list[Figure]:
-    ours, plain = taken["metrics"][-1], taken[_POLARS][-1]
-    name = f"metrics ÷ {_POLARS}, {ours[0]:,} rows"
-    return [Figure(SUITE, name, min(ours[1]) / min(plain[1]), "ratio of seconds")]
+    plain = taken[_POLARS][-1]
+    figures = []
+    for ours in ("metrics", _POINTS):
+        rows, seconds = taken[ours][-1]
+        name = f"{ours} ÷ {_POLARS}, {rows:,} rows"
+        ratio = min(seconds) / min(plain[1])
+        figures.append(Figure(SUITE, name, ratio, "ratio of seconds"))
+    for name in (_POINTS, "scoreboard", "recalibration, applied"):
+        rows, seconds = taken[name][-1]
+        figures.append(
+            Figure(SUITE, f"{name}, {rows:,} rows", rows / min(seconds) / 1e6, "M rows/s")
+        )
+    return figures

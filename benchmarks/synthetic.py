@@ -102,6 +102,14 @@ def scored(rows: int) -> pl.DataFrame:
     )
 
 
+def dated(scored: pl.DataFrame) -> pl.DataFrame:
+    """The rows with a time of resolution for each event, over the 180 days before `AS_OF`."""
+    day = scored["event_id"].hash(5) % 180
+    ago = pl.duration(days=pl.lit(day.cast(pl.Int64)), hours=1)
+    end = pl.lit(AS_OF).cast(pl.Datetime("us", "UTC"))
+    return scored.with_columns((end - ago).alias("resolved_at"))
+
+
 def publish(lake: Lake, markets: int, *, per_market: int = 4) -> None:
     """Fills the tables that reads are answered from."""
     known, prices = registry(markets), snapshots(markets * per_market, per_market)

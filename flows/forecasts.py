@@ -50,7 +50,7 @@ def forecasts(run: Run) -> StageCount:
     note = f"{answered} of {markets.height} open markets have a recent price"
     if forecaster.failure:
         note = f"{forecaster.failure}: {forecaster.fallback.name} stood in; {note}"
-    return StageCount(rows, made, written, failures=bool(forecaster.failure), note=note)
+    return StageCount(rows, made, written, failures=int(bool(forecaster.failure)), note=note)
 
 
 class Forecaster:
