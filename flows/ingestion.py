@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from pathlib import Path
 
 import polars as pl
 
@@ -37,11 +36,16 @@ def markets(run: Run) -> StageCount:
     count = _from_venues(
         run, lambda venue, stores: ingest.ingest_markets(venue, stores, progress=run.progress)
     )
-    if not run.lake.scan("market_registry").select(pl.len()).collect().item():
+    known = run.lake.read("market_registry", columns=("platform",))["platform"].unique()
+    silent = [name for name in dict.fromkeys(run.settings.venues) if name not in known]
+    if len(silent) == len(set(run.settings.venues)):
         raise NoDataError(
             f"the venue at {_places(run)} lists no market: there is nothing to calibrate"
         )
-    return count
+    if not silent or count.note:
+        return count
+    note = f"{' and '.join(silent)} listed no market"
+    return replace(count, failures=count.failures + len(silent), note=note)
 
 
 def outcomes(run: Run) -> StageCount:
@@ -193,7 +197,7 @@ def _polymarket(run: Run, http: VenueHttp) -> PolymarketRest:
 
 
 def _stores(run: Run) -> Stores:
-    return Stores(run.lake, RawStore(Path(run.settings.raw)), run.now)
+    return Stores(run.lake, RawStore(run.settings.raw), run.now)
 
 
 def _policy(run: Run) -> HttpPolicy:

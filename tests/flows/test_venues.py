@@ -124,3 +124,17 @@ def test_open_interest_stays_unknown_where_polymarket_is_not_ingested(
     stages = json.loads(run_row(run)["stage_rows"])
     assert "no subgraph" in stages["open_interest"]["note"]
     assert set(run.lake.read("market_registry")["platform"]) == {"kalshi", "manifold"}
+
+
+def test_a_venue_that_lists_nothing_is_named_beside_those_that_do(
+    mirrored: Archive, settings_for: MakeSettings, run_row: Any
+) -> None:
+    alone = simulate(
+        SimulationConfig(seed=23, n_markets=60, snapshots_per_market=12, span_days=12)
+    )  # no mirrors: Kalshi and Manifold have no market
+    with serve(alone) as running:
+        settings = everywhere(settings_for, running.base_url)
+        run = daily.ingest.fn(as_of=mirrored.as_of, flow_settings=settings)
+    row = run_row(run)
+    assert row["status"] == "PARTIAL_SUCCESS"
+    assert "kalshi and manifold listed no market" in row["error"]
