@@ -111,17 +111,39 @@ def scores(
 
 def score_row(score: Any) -> dict[str, Any]:
     """A market of the scoreboard as a row."""
-    segment = score.segment_scores
+    segment, found = score.segment_scores, score.calibrated_probability
+    known = score.HasField("calibrated_probability")
     return {
         "market": score.market_id,
         "question": score.question,
         "price": score.p_yes if score.HasField("p_yes") else None,
+        "calibrated": round(found.value, 4) if known else None,
+        "low": round(found.lower, 4) if known else None,
+        "high": round(found.upper, 4) if known else None,
         "trust": round(score.trust.score, 1),
         "brier": round(segment.brier.value, 4),
         "slope": round(segment.slope.value, 3) if segment.HasField("slope") else None,
         "events": segment.event_count,
         "few": segment.low_confidence,
     }
+
+
+@click.command()
+@click.argument("market_id")
+@output_option
+@connection_options
+def trust(market_id: str, output: str, address: str, key: str | None) -> None:
+    """Explain how far a market's price can be trusted: what each component contributes."""
+    with connected(address, key) as client:
+        answer = client.explain_trust(market_id)
+    rows = [
+        {"component": part.component, "value": round(part.value, 3), "weight": part.weight,
+         "points": round(part.points, 1), "evidence": part.evidence}
+        for part in answer.contributions
+    ]  # fmt: skip
+    write_rows(rows, output)
+    said = f"trust {answer.trust.score:.1f} of 100, {answer.formula_version}"
+    click.echo(said, err=output != "table")
 
 
 @click.command()

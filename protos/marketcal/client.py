@@ -117,6 +117,11 @@ class Client:
         request = scoreboard_pb2.GetReliabilityRequest(**fields)
         return self._call(self._scores.GetReliability, request)
 
+    def explain_trust(self, market_id: str) -> scoreboard_pb2.ExplainTrustResponse:
+        """What each component of a market's trust contributes, and what it rests on."""
+        request = scoreboard_pb2.ExplainTrustRequest(market_id=market_id)
+        return self._call(self._scores.ExplainTrust, request)
+
     def list_markets(self, **filters: Any) -> Iterator[market_pb2.Market]:
         """Markets; ``filters`` are the fields of ListMarketsRequest."""
         return self._pages(

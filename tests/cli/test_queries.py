@@ -116,3 +116,16 @@ def test_an_unknown_variable_is_named(run: Any, monkeypatch: pytest.MonkeyPatch)
 def test_every_command_explains_itself(run: Any) -> None:
     for name in main.commands or main.list_commands(None):  # type: ignore[arg-type]
         assert run(name, "--help").exit_code == 0
+
+
+def test_the_trust_of_a_market_is_explained_by_component(run: Any, to: Any, market: str) -> None:
+    rows = json.loads(run("trust", market, "--output", "json", *to).stdout)
+    assert {row["component"] for row in rows} == {
+        "liquidity_depth", "stability", "question_quality", "manipulation_suspect",
+    }  # fmt: skip
+    assert all(row["evidence"] for row in rows)
+
+
+def test_scores_show_the_calibrated_probability_with_its_interval(run: Any, to: Any) -> None:
+    rows = json.loads(run("scores", "--limit", "5", "--output", "json", *to).stdout)
+    assert all(row["low"] <= row["calibrated"] <= row["high"] for row in rows)
