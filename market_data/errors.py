@@ -7,7 +7,8 @@ The tree::
     ├── LakeError
     │   ├── UnknownTable          no table of that name in ``market_data.schemas``
     │   ├── SchemaMismatch        a frame does not fit the table's schema (names table and column)
-    │   └── DuplicateKeys         one frame holds two rows of one key
+    │   ├── DuplicateKeys         one frame holds two rows of one key
+    │   └── TableDamaged          a file of a table cannot be read (names table and file)
     ├── RawStoreError             a raw file is missing, damaged or not what its name says
     ├── RecordRejected            one record cannot be read; carries the reason for the dead letter
     └── VenueError
@@ -45,6 +46,10 @@ class SchemaMismatch(LakeError):
 
 class DuplicateKeys(LakeError):
     """A frame holds more than one row for a key of its table."""
+
+
+class TableDamaged(LakeError):
+    """A data file of a table is damaged or gone."""
 
 
 class RawStoreError(MarketDataError):

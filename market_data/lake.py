@@ -173,7 +173,7 @@ class Lake:
         counts = (rows.height, fresh.height - changed, changed, rows.height - fresh.height)
         if (delta is not None or rows.is_empty()) and fresh.is_empty() and stored == rows.height:
             return UpsertResult(*counts, None if delta is None else int(delta.version()))
-        self._overwrite(spec, rows, delta)
+        self._overwrite(spec, rows)
         return UpsertResult(*counts, self.version(table))
 
     def replace_part(
@@ -194,15 +194,16 @@ class Lake:
             said = ", ".join(repr(value) for value in values)
             raise SchemaMismatch(f"table '{table}': column '{column}' must hold {said} alone")
         delta = self.open(table)
-        if delta is None:
-            return self.upsert(table, rows)
+        if delta is None and rows.is_empty():
+            return UpsertResult(0, 0, 0, 0, None)
+        delta = delta or self._create(spec)
         fresh, is_known = self._unlike_stored(spec, rows, delta, where=part)
         changed = int(is_known.sum())
         counts = (rows.height, fresh.height - changed, changed, rows.height - fresh.height)
         stored = self.scan(table).filter(part).select(pl.len()).collect().item()
         if not fresh.is_empty() or stored != rows.height:
             quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
-            self._overwrite(spec, rows, delta, predicate=f"{column} IN ({quoted})")
+            self._overwrite(spec, rows, predicate=f"{column} IN ({quoted})")
         return UpsertResult(*counts, self.version(table))
 
     def remove_days(self, table: str, *, before: str) -> int:
@@ -284,32 +285,45 @@ class Lake:
 
     def _create(self, spec: Table) -> DeltaTable:
         """An empty table; of several writers that create it at once, all get the same one."""
-        return DeltaTable.create(
-            self.url(spec.name),
-            schema=DeltaSchema.from_arrow(spec.schema),
-            mode="ignore",
-            partition_by=list(spec.partition_by) or None,
-            storage_options=self._options,
-        )
+        try:
+            return DeltaTable.create(
+                self.url(spec.name),
+                schema=DeltaSchema.from_arrow(spec.schema),
+                mode="ignore",
+                partition_by=list(spec.partition_by) or None,
+                storage_options=self._options,
+            )
+        except CommitFailedError:
+            made = self.open(spec.name)
+            if made is None:
+                raise
+            return made
 
-    def _overwrite(
-        self,
-        spec: Table,
-        rows: pl.DataFrame,
-        delta: DeltaTable | None,
-        *,
-        predicate: str | None = None,
-    ) -> None:
-        if delta is not None:
-            _evolve(spec, delta)
-        write_deltalake(
-            self.url(spec.name),
-            arrow_of(spec, rows),
-            mode="overwrite",
-            partition_by=list(spec.partition_by) or None,
-            storage_options=self._options,
-            predicate=predicate,
-        )
+    def _overwrite(self, spec: Table, rows: pl.DataFrame, *, predicate: str | None = None) -> None:
+        """Put rows in place of those of a part, or of all; what else is written meanwhile stays.
+
+        Raises:
+            LakeError: other writers kept winning the commit.
+        """
+        for _ in range(_MERGE_ATTEMPTS):
+            delta = self.open(spec.name)
+            if delta is not None:
+                _evolve(spec, delta)
+            try:
+                write_deltalake(
+                    self.url(spec.name),
+                    arrow_of(spec, rows),
+                    mode="overwrite",
+                    partition_by=list(spec.partition_by) or None,
+                    storage_options=self._options,
+                    predicate=predicate,
+                )
+            except DeltaError as error:
+                if not self._is_lost_race(spec.name, delta, error):
+                    raise
+                continue
+            return
+        raise LakeError(f"{spec.name}: {_MERGE_ATTEMPTS} commits lost against other writers")
 
 
 def _refuse_unusable(folder: Path) -> None:

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from market_data.errors import DuplicateKeys, LakeError, SchemaMismatch, UnknownTable
-from market_data.lake import Lake, empty
+from market_data.lake import Lake, empty, polars_schema
+from market_data.lake_upkeep import tidy
 from market_data.schemas import TABLES
 
 BASE = datetime(2026, 9, 1, tzinfo=UTC)
@@ -260,3 +261,43 @@ def test_a_table_without_a_column_of_its_key_is_refused(lake: Lake, snapshot_row
     older_table(lake, snapshot_rows([("a", BASE, 0.1)]), "market_id")
     with pytest.raises(SchemaMismatch, match=r"'market_snapshot'.*'market_id'"):
         lake.read("market_snapshot")
+
+
+def drift_rows(run_id: str, slope: float) -> pl.DataFrame:
+    named = polars_schema("calibration_drift")
+    frame = pl.DataFrame({"run_id": [run_id] * 3, "segment_key": ["a", "b", "c"]})
+    lacking = [c for c in named if c not in (*frame.columns, "schema_version")]
+    nulls = [pl.lit(None, dtype=named[name]).alias(name) for name in lacking]
+    return frame.with_columns(nulls).with_columns(test=pl.lit("X"), slope=pl.lit(slope))
+
+
+def test_parts_that_are_replaced_at_once_lose_nothing(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    runs = [f"run {k}" for k in range(8)]
+
+    def write(run: str) -> None:
+        for slope in (1.0, 2.0, 3.0):
+            rows = drift_rows(run, slope)
+            lake.replace_part("calibration_drift", rows, column="run_id", values=[run])
+
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        list(pool.map(write, runs))
+    stored = lake.read("calibration_drift")
+    assert sorted(stored["run_id"].unique()) == runs
+    assert (stored.height, set(stored["slope"])) == (24, {3.0})
+
+
+def test_a_table_that_is_replaced_while_it_is_compacted_is_replaced(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    for k in range(6):
+        rows = drift_rows(f"run {k}", 1.0)
+        lake.replace_part("calibration_drift", rows, column="run_id", values=[f"run {k}"])
+
+    def replace(k: int) -> None:
+        lake.replace("calibration_drift", drift_rows("new", float(k)))
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        upkeep = pool.submit(lambda: [tidy(lake, "calibration_drift") for _ in range(5)])
+        list(pool.map(replace, range(10)))
+        upkeep.result()
+    assert set(lake.read("calibration_drift")["slope"]) == {9.0}
