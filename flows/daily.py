@@ -6,16 +6,20 @@ changes nothing, and a run that was killed goes on from what is there.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 
 from prefect import flow
+from prefect.tasks import Task
 
 from flows import forecasts as forecasting
 from flows import ingestion, stages
 from flows import questions as judging
 from flows import recalibration as recalibrating
+from flows.conformal_refresh import conformal_refresh, is_due
+from flows.missed_runs import catch_up, missed_days
 from flows.pipeline import as_task, begin, carry_out, flow_run_title
-from flows.runs import Run
+from flows.runs import Run, StageCount
 from flows.settings import FlowSettings
 from market_data.intake import Progress
 
@@ -36,10 +40,22 @@ forecasts = as_task(forecasting.forecasts)
 scoreboard = as_task(stages.scoreboard)
 
 INGESTION = (markets, outcomes, matches, open_interest, prices)
-CALIBRATION = (
-    labels, cutoffs, features, questions, metrics, drift, recalibration, trust, forecasts,
-    scoreboard,
-)  # fmt: skip
+SHARED = (labels, cutoffs, features, questions)
+"""What does not depend on the day that is scored."""
+SCORING = (metrics, drift, recalibration, trust, forecasts, scoreboard)
+CALIBRATION = (*SHARED, *SCORING)
+CATCH_UP = as_task(catch_up)
+REFRESH = as_task(conformal_refresh)
+
+
+def planned(run: Run) -> Iterator[Task[[Run], StageCount]]:
+    """The stages of a daily run; some are there only when what came before calls for them."""
+    yield from (*INGESTION, *SHARED)
+    if missed_days(run):
+        yield CATCH_UP
+    yield from SCORING
+    if is_due(run):
+        yield REFRESH
 
 
 @flow(name="daily", flow_run_name=flow_run_title, validate_parameters=False, persist_result=False)
@@ -50,11 +66,14 @@ def daily(
 ) -> Run:
     """Ingests, labels, scores and publishes everything known up to ``as_of`` (now by default).
 
+    Days before that had no daily run come first (`flows.missed_runs`), and where calibration has
+    drifted the corrections of bands are fitted anew at the end.
+
     Raises:
         NoDataError: the venue has no markets, prices or outcomes. That is never a success.
     """
     run = begin(as_of, flow_settings, progress=progress)
-    return carry_out(run, (*INGESTION, *CALIBRATION))
+    return carry_out(run, planned(run))
 
 
 @flow(

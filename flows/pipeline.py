@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -16,12 +17,13 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 from prefect.tasks import Task
 
-from flows import artifacts, settings
+from flows import artifacts, settings, telemetry
 from flows.fan_out import spread_over
 from flows.runs import FlowError, Run, StageCount, window_length
 from flows.settings import FlowSettings
 from market_data.intake import Progress, silent
 from market_data.lake import Lake
+from market_data.lake_damage import naming_damage
 
 
 def as_task(function: Callable[[Run], StageCount]) -> Task[[Run], StageCount]:
@@ -78,11 +80,31 @@ def begin(
     )
 
 
-def carry_out(run: Run, planned: Sequence[Task[[Run], StageCount]]) -> Run:
-    """Performs the stages in order and keeps the run's row; shows the result where Prefect is."""
-    with run.recorded(), spread_over(run.settings.ray_address) as run.spread:
+def carry_out(run: Run, planned: Iterable[Task[[Run], StageCount]]) -> Run:
+    """Performs the stages in order and keeps the run's row; shows the result where Prefect is.
+
+    What ``planned`` yields may depend on what the stages before have found.
+    """
+    with under_way(run):
         for stage in planned:
             perform(stage, run)
+    return shown(run)
+
+
+@contextmanager
+def under_way(run: Run) -> Iterator[None]:
+    """What surrounds the stages of a run: its row, its span, and where parts are computed."""
+    with (
+        run.recorded(),
+        telemetry.run_span(run),
+        naming_damage(run.lake),
+        spread_over(run.settings.ray_address) as run.spread,
+    ):
+        yield
+
+
+def shown(run: Run) -> Run:
+    """The run, and for Prefect its artifacts and the state that it ended in."""
     if FlowRunContext.get() is None:
         return run
     artifacts.publish(run)
@@ -93,14 +115,24 @@ def carry_out(run: Run, planned: Sequence[Task[[Run], StageCount]]) -> Run:
     return cast(Run, state)
 
 
-def perform(stage: Task[[Run], StageCount], run: Run) -> StageCount:
-    """Runs a stage as a Prefect task inside a flow run, as a plain function elsewhere."""
+def perform(stage: Task[[Run], StageCount], run: Run, *, title: str = "") -> StageCount:
+    """Runs a stage as a Prefect task inside a flow run, as a plain function elsewhere.
+
+    Args:
+        title: what the task run is called; the stage's name by default.
+    """
     run.begun(stage.name)
     began = time.perf_counter()
-    if FlowRunContext.get() is None:
-        result = stage.fn(run)
-    else:
-        waits = list(run.settings.retry_seconds)
-        result = stage.with_options(retries=len(waits), retry_delay_seconds=waits)(run)
-        get_run_logger().info("%s: %s", stage.name, result)
-    return run.finished(stage.name, replace(result, seconds=time.perf_counter() - began))
+    with telemetry.stage_span(run, stage.name):
+        if FlowRunContext.get() is None:
+            result = stage.fn(run)
+        else:
+            waits = list(run.settings.retry_seconds)
+            tried = stage.with_options(
+                retries=len(waits),
+                retry_delay_seconds=waits,
+                task_run_name=title or stage.name,
+            )
+            result = tried(run)
+            get_run_logger().info("%s: %s", title or stage.name, result)
+        return run.finished(stage.name, replace(result, seconds=time.perf_counter() - began))

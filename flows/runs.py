@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import Any
 
 import polars as pl
+from opentelemetry.trace import Tracer, get_tracer
 
 from flows.fan_out import InTurn, Spread
 from flows.settings import FlowSettings
@@ -77,6 +78,7 @@ class Run:
         spread: where parts of a stage are computed.
         now: the clock of the run's own row.
         parameters: what else shapes the result, as plain values.
+        tracer: gets a span for the run and one for each stage.
         progress: called with (stage, done, in all or None): at the start of a stage with nothing
             done, while it ingests, and when its rows are committed with all done.
         stages: what each finished stage did.
@@ -92,6 +94,7 @@ class Run:
     forecast: ForecastSettings = field(default_factory=ForecastSettings)
     spread: Spread = field(default_factory=InTurn)
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    tracer: Tracer = field(default_factory=lambda: get_tracer("marketcal.flows"))
     progress: Progress = silent
     stages: dict[str, StageCount] = field(default_factory=dict)
     under_way: str | None = None

@@ -15,6 +15,7 @@ from pydantic_settings import (
 from flows.conformal_settings import ConformalSettings
 from flows.evaluation_settings import EvaluationSettings
 from flows.questions_settings import QuestionSettings
+from flows.retention_settings import RetentionSettings
 from forecast_service.settings import ForecastSettings
 
 
@@ -71,6 +72,15 @@ class FlowSettings(BaseModel):
     refit_days: int = Field(
         7, ge=1, le=366, description="Age at which recalibration is fitted anew without drift."
     )
+    catch_up_days: int = Field(
+        3, ge=0, le=366, description="Days back in which a daily run looks for days without one."
+    )
+    backfill_concurrency: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Days that are scored at once in a backfill; one keeps two processors busy.",
+    )
     ray_address: str = Field(
         "",
         description="Ray cluster over which parts of stages are spread; `local` starts one for "
@@ -85,6 +95,9 @@ class FlowSettings(BaseModel):
     seed: int = Field(20_260_101, ge=0, description="Seed of the simulated consistency ranges.")
     questions: QuestionSettings = Field(
         QuestionSettings(), description="Who judges how questions are worded."
+    )
+    retention: RetentionSettings = Field(
+        RetentionSettings(), description="How long what is old stays."
     )
     evaluation: EvaluationSettings = Field(
         EvaluationSettings(), description="How models are evaluated and promoted."

@@ -91,6 +91,14 @@ class RawStore:
             head, _, body = line.partition(b',"body":')
             yield RawAnswer(orjson.loads(head + b"}")["request"], body[:-1])
 
+    def remove(self, relative: str) -> bool:
+        """Remove a file by its path in the store; whether it was there."""
+        files, path = self._place(relative)
+        if files.get_file_info(path).type is FileType.NotFound:
+            return False
+        files.delete_file(path)
+        return True
+
     def _place(self, relative: str) -> tuple[FileSystem, str]:
         if "://" not in self._root:
             return LocalFileSystem(), f"{self._root}/{relative}"

@@ -1,0 +1,70 @@
+"""One span per run of a pipeline and, below it, one per stage.
+
+Spans go to the process's OpenTelemetry provider when it has one; without one nothing is recorded,
+and nothing is sent from here in either case. A span says what kind of error there was, never its
+text: that may hold an address, and stands in the run's row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from types import TracebackType
+
+from opentelemetry.trace import Span, Status, StatusCode
+
+from flows.runs import Run, StageCount
+
+
+@contextmanager
+def run_span(run: Run) -> Iterator[None]:
+    """Covers a run; a run that failed in parts is no error, and counts them."""
+    with _span(run, run.pipeline) as span:
+        yield
+        span.set_attribute("marketcal.failures", len(run.failures))
+
+
+@contextmanager
+def stage_span(run: Run, stage: str) -> Iterator[None]:
+    """Covers a stage, with its counts once it is finished."""
+    with _span(run, f"{run.pipeline} {stage}") as span:
+        span.set_attribute("marketcal.stage", stage)
+        yield
+        for name, value in counts_of(run.stages[stage]).items():
+            span.set_attribute(name, value)
+
+
+def counts_of(count: StageCount) -> dict[str, int]:
+    """What a stage counted, as attributes of its span."""
+    return {
+        "marketcal.rows_in": count.rows_in,
+        "marketcal.rows_out": count.rows_out,
+        "marketcal.rows_written": count.rows_written,
+        "marketcal.set_aside": count.set_aside,
+        "marketcal.failures": int(count.failures),
+    }
+
+
+@contextmanager
+def _span(run: Run, name: str) -> Iterator[Span]:
+    attributes = {"marketcal.pipeline": run.pipeline, "marketcal.run_id": run.run_id}
+    with ExitStack() as stack:
+        span = stack.enter_context(
+            run.tracer.start_as_current_span(
+                name, attributes=attributes, record_exception=False, set_status_on_exception=False
+            )
+        )
+        stack.push(partial(_ended, span))
+        yield span
+
+
+def _ended(
+    span: Span,
+    kind: type[BaseException] | None,
+    _error: BaseException | None,
+    _where: TracebackType | None,
+) -> None:
+    if kind is not None:
+        span.set_attribute("error.type", kind.__name__)
+        span.set_status(Status(StatusCode.ERROR, kind.__name__))
