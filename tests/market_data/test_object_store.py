@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import boto3
 import polars as pl
-import pytest
-from moto.server import ThreadedMotoServer
 
 from market_data.lake import Lake
 from market_data.lake_upkeep import tidy
@@ -18,30 +15,6 @@ from market_data.raw import RawAnswer, RawStore
 
 BASE = datetime(2026, 9, 1, tzinfo=UTC)
 Rows = Callable[..., pl.DataFrame]
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    """URL of an empty bucket; clients find the server by the usual variables."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    settings = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.items():
-            patch.setenv(name, value)
-        boto3.client("s3").create_bucket(Bucket="marketcal")
-        yield "s3://marketcal"
-    server.stop()
 
 
 def test_a_lake_on_an_object_store_does_what_one_in_a_folder_does(
