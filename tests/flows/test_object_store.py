@@ -11,8 +11,10 @@ from market_data.replay.archive import Archive
 from market_data.replay.server import RunningReplay
 
 MakeSettings = Callable[..., FlowSettings]
-COMPARED = ("market_registry", "label_status", "cutoff_snapshot", "feature_frame", "trust_score",
-            "forecast_band", "calibration_metrics", "recalibration_state", "scoreboard")  # fmt: skip
+COMPARED = (
+    "market_registry", "label_status", "cutoff_snapshot", "feature_frame", "trust_score",
+    "forecast_band", "calibration_metrics", "recalibration_state", "scoreboard",
+)  # fmt: skip
 
 
 def test_a_run_on_an_object_store_writes_the_tables_of_one_in_a_folder(
