@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import polars as pl
@@ -15,6 +16,8 @@ from marketcal.v1 import market_pb2 as pb
 from marketcal.v1 import market_pb2_grpc
 
 MAX_POINTS = 10_000
+DETAILS_AT_ONCE = 4
+"""Post-mortems that are read from the lake at once; others wait within their deadline."""
 
 
 class MarketService(market_pb2_grpc.MarketServiceServicer):
@@ -22,6 +25,7 @@ class MarketService(market_pb2_grpc.MarketServiceServicer):
 
     def __init__(self, publication: Publication) -> None:
         self._publication = publication
+        self._details = asyncio.Semaphore(DETAILS_AT_ONCE)
 
     async def ListMarkets(
         self, request: pb.ListMarketsRequest, call: Any
@@ -82,6 +86,40 @@ class MarketService(market_pb2_grpc.MarketServiceServicer):
             else "",
         )
 
+    async def GetPostmortem(
+        self, request: pb.GetPostmortemRequest, call: Any
+    ) -> pb.GetPostmortemResponse:
+        """One post-mortem with the price's path and picture, read from the lake."""
+        found = self._publication.postmortems()
+        row = found.row(request.market_id)
+        if row is None:
+            raise _no_postmortem(request.market_id)
+        async with self._details:
+            whole = await asyncio.to_thread(found.with_details, row)
+        return pb.GetPostmortemResponse(postmortem=wire.postmortem(whole))
+
+    async def ListPostmortems(
+        self, request: pb.ListPostmortemsRequest, call: Any
+    ) -> pb.ListPostmortemsResponse:
+        """Post-mortems without path and picture, newest first, ties by market."""
+        since = wire.micros(request.since) if request.HasField("since") else None
+        query = [since]
+        after = pages.read_token(request.page_token, query, kinds=[int, str])
+        rows = self._publication.postmortems().listed
+        at = pl.col("resolved_us")
+        wanted = [] if since is None else [at >= _within(since)]
+        if after is not None:
+            wanted.append((at < after[0]) | ((at == after[0]) & (pl.col("market_id") > after[1])))
+        rest = rows.filter(*wanted) if wanted else rows
+        size = pages.size_of(request.page_size)
+        page = rest.head(size).to_dicts()
+        more = rest.height > size
+        key = [page[-1]["resolved_us"], page[-1]["market_id"]] if more else []
+        return pb.ListPostmortemsResponse(
+            postmortems=[wire.postmortem(row) for row in page],
+            next_page_token=pages.write_token(query, key) if more else "",
+        )
+
 
 def _known(tables: Tables, market_id: str) -> Row:
     row = tables.market(market_id)
@@ -94,6 +132,18 @@ def _not_found(market_id: str) -> MarketNotFound:
     return MarketNotFound(
         f"there is no market {market_id[:128]}", resource=("marketcal.v1.Market", market_id)
     )
+
+
+def _no_postmortem(market_id: str) -> MarketNotFound:
+    return MarketNotFound(
+        f"there is no post-mortem of {market_id[:128]}: it has none, or there is no such market",
+        resource=("marketcal.v1.Postmortem", market_id),
+    )
+
+
+def _within(micros: int) -> int:
+    """An instant that fits into 64 bits, on the same side of every resolution."""
+    return max(-(1 << 62), min(micros, 1 << 62))
 
 
 def _matching(rows: pl.DataFrame, request: pb.ListMarketsRequest) -> pl.DataFrame:

@@ -53,7 +53,16 @@ def read_token(
         raise _refused()
     if not all(isinstance(part, kind) for part, kind in zip(key, kinds, strict=True)):
         raise _refused()
+    if not all(_is_storable(part) for part in key):
+        raise _refused()
     return key
+
+
+def _is_storable(part: Any) -> bool:
+    """Whether a column could hold it: no lone surrogate, no number beyond 64 bits."""
+    if isinstance(part, str):
+        return not any("\ud800" <= one <= "\udfff" for one in part)
+    return not isinstance(part, int) or -(1 << 63) <= part < 1 << 63
 
 
 def _digest(query: Sequence[Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from datetime import datetime
@@ -197,6 +198,63 @@ def price(ts: int, p_yes: float, bid: float, ask: float) -> market_pb2.PricePoin
         bid=None if math.isnan(bid) else bid,
         ask=None if math.isnan(ask) else ask,
     )
+
+
+def postmortem(row: Row) -> market_pb2.Postmortem:
+    """A post-mortem; path and picture are there when the row has them."""
+    risk = json.loads(row["question_risk"]) if row["question_risk"] is not None else None
+    return market_pb2.Postmortem(
+        market_id=row["market_id"],
+        resolved_time=timestamp(row["resolved_at"]),
+        winner=row["winner"],
+        summary=row["summary"],
+        cutoffs=[_cutoff(one) for one in json.loads(row["cutoffs"])],
+        lessons=row["lessons"],
+        question=row["question"],
+        price_path=_price_path(row) if "path_ts" in row else (),
+        price_picture=row.get("picture") or b"",
+        moves=[_move(one) for one in json.loads(row["moves"])],
+        question_risk=None if risk is None else market_pb2.QuestionRisk(**risk),
+        alerts=[
+            market_pb2.PostmortemAlert(
+                alert_id=one["alert_id"],
+                time=timestamp_of_micros(one["time"]),
+                severity=one["severity"],
+            )
+            for one in json.loads(row["alerts"])
+        ],
+        rules_version=row["rules_version"],
+    )
+
+
+def _cutoff(one: Row) -> market_pb2.PostmortemCutoff:
+    return market_pb2.PostmortemCutoff(
+        cutoff=one["cutoff"],
+        p_yes=one["p_yes"],
+        brier=one["brier"],
+        time=timestamp_of_micros(one["time"]),
+        right=one["right"],
+        calibrated_probability=one["calibrated"],
+    )
+
+
+def _move(one: Row) -> market_pb2.PostmortemMove:
+    return market_pb2.PostmortemMove(
+        start_time=timestamp_of_micros(one["start"]),
+        end_time=timestamp_of_micros(one["end"]),
+        from_p_yes=one["from"],
+        to_p_yes=one["to"],
+        volume_ratio=one["volume_ratio"],
+        open_interest_change=one["open_interest"],
+    )
+
+
+def _price_path(row: Row) -> list[market_pb2.PricePoint]:
+    columns = (row[f"path_{name}"] for name in ("ts", "p_yes", "bid", "ask"))
+    return [
+        market_pb2.PricePoint(time=timestamp(ts), p_yes=p_yes, bid=bid, ask=ask)
+        for ts, p_yes, bid, ask in zip(*columns, strict=True)
+    ]
 
 
 def explanation(row: Row) -> scoreboard_pb2.ExplainTrustResponse:

@@ -147,8 +147,11 @@ def _prints(lake: Lake, resolved: pl.DataFrame) -> pl.DataFrame:
 def _made(
     lake: Lake, batch: MarketBatch, *, due: pl.DataFrame, sources: Sources
 ) -> Iterator[pl.DataFrame]:
-    """``postmortem`` rows of a batch of markets, a bounded number in each frame."""
-    own = due.filter(batch.holds()).sort("market_id")
+    """``postmortem`` rows of a batch of markets, a bounded number in each frame.
+
+    Frames go by day, so that a day of the table lies in few files.
+    """
+    own = due.filter(batch.holds()).sort("resolved_at", "market_id")
     snapshots = lake.read(
         "market_snapshot",
         pl.col("market_id").is_in(own["market_id"].to_list()),

@@ -141,6 +141,19 @@ class Client:
         request = market_pb2.GetPriceHistoryRequest(market_id=market_id, **fields)
         return self._pages(self._markets.GetPriceHistory, request, "points")
 
+    def get_postmortem(self, market_id: str) -> market_pb2.Postmortem:
+        """What happened in a resolved market, with the price's path and picture."""
+        answer = self._call(
+            self._markets.GetPostmortem, market_pb2.GetPostmortemRequest(market_id=market_id)
+        )
+        postmortem: market_pb2.Postmortem = answer.postmortem
+        return postmortem
+
+    def list_postmortems(self, **filters: Any) -> Iterator[market_pb2.Postmortem]:
+        """Post-mortems, newest first; ``filters`` are the fields of ListPostmortemsRequest."""
+        request = market_pb2.ListPostmortemsRequest(**filters)
+        return self._pages(self._markets.ListPostmortems, request, "postmortems")
+
     def _call(self, method: Any, request: Any) -> Any:
         try:
             return method(request, timeout=self._timeout, metadata=self._metadata)

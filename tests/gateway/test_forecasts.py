@@ -160,7 +160,6 @@ def test_models_come_in_pages_with_their_limits(
 
 UNIMPLEMENTED: list[tuple[str, str, Any]] = [
     ("forecasts", "WatchForecast", pb.WatchForecastRequest(market_id="m")),
-    ("markets", "GetPostmortem", market_pb2.GetPostmortemRequest(market_id="m")),
     ("alerts", "ListAlerts", alert_pb2.ListAlertsRequest()),
     ("alerts", "WatchAlerts", alert_pb2.WatchAlertsRequest()),
     ("compat", "Scoreboard", legacy_pb2.ScoreboardRequest()),
