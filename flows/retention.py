@@ -9,7 +9,6 @@ need stay for ``flows.retention.version_days``.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import polars as pl
 from prefect import flow
@@ -88,7 +87,7 @@ def old_answers(run: Run) -> StageCount:
         return _removed({})
     before = run.interval_end - timedelta(days=days)
     old = run.lake.read("raw_file", pl.col("fetched_at") < before, columns=("sha256", "path"))
-    store = RawStore(Path(run.settings.raw))
+    store = RawStore(run.settings.raw)
     files = sum([store.remove(path) for path in old["path"].to_list()])
     # Rows last: what is cut short here is found again by its row.
     rows = _remove_parts(run, "raw_file", "sha256", old["sha256"].to_list())

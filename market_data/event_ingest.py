@@ -46,17 +46,17 @@ async def ingest_events(
     for query in rest.listings(scope or MarketScope()):
         async for page in rest.event_pages(query):
             file = keep_raw(stores, EVENTS_SOURCE, [RawAnswer({"events": query}, page.body)])
-            part, markets = _store_events(stores, page.records, file.sha256)
+            part, markets = store_event_records(stores, page.records, file.sha256)
             store_market_records(stores, markets, file.sha256)
             total = added(total, replace(part, requests=1))
             progress("events", total.rows_in, None)
     return total
 
 
-def _store_events(
-    stores: Stores, records: Sequence[Any], raw_sha256: str
+def store_event_records(
+    stores: Stores, records: Sequence[Any], raw_sha256: str | None
 ) -> tuple[IngestResult, list[Any]]:
-    """Store the events of a page; their account and their markets' records."""
+    """Store events that are at hand; their account and their markets' records."""
     letters = DeadLetters(EVENTS_SOURCE)
     rows: dict[str, EventRow] = {}
     markets: list[Any] = []

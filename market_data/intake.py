@@ -83,14 +83,17 @@ class DeadLetters:
         )  # fmt: skip
 
     def frame(self, first_seen_at: datetime) -> pl.DataFrame:
-        """The letters as rows."""
+        """The letters as rows; what is rejected now is open, also where it was settled before."""
         schema = polars_schema("dead_letter")
-        names = [c for c in schema if c not in ("first_seen_at", "schema_version")]
+        later = ("first_seen_at", "settled_at", "settled_by", "schema_version")
+        names = [c for c in schema if c not in later]
         frame = pl.DataFrame(
             list(self.rows.values()), schema={n: schema[n] for n in names}, orient="row"
         )
         return frame.with_columns(
             first_seen_at=pl.lit(first_seen_at, dtype=schema["first_seen_at"]),
+            settled_at=pl.lit(None, dtype=schema["settled_at"]),
+            settled_by=pl.lit(None, dtype=schema["settled_by"]),
             schema_version=pl.lit(SCHEMA_VERSION, dtype=pl.Int32),
         )
 

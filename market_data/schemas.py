@@ -302,8 +302,10 @@ DEAD_LETTER = _table(
         "reason": TEXT,
         "detail": TEXT,
         "record": TEXT,
-        "raw_sha256": TEXT,
+        "raw_sha256": TEXT,  # null where a request failed, and no record was received
         "first_seen_at": TIME,
+        "settled_at": TIME,  # when the record was read after all; null while it is rejected
+        "settled_by": TEXT,  # the run that read it
     },
 )
 

@@ -22,6 +22,19 @@ _COMMANDS = {
         "conformal",
         "Correct bands by what happened.",
     ),
+    "refit": ("gateway.cli.upkeep", "refit", "Fit recalibration and bands anew."),
+    "recalibration": (
+        "gateway.cli.recalibration",
+        "recalibration",
+        "List fits, choose one, go back.",
+    ),
+    "backfill": ("gateway.cli.upkeep", "backfill", "Score days of the past."),
+    "retention": ("gateway.cli.upkeep", "retention", "Remove what is old, tidy the lake."),
+    "dead-letters": (
+        "gateway.cli.dead_letters",
+        "dead_letters",
+        "List rejected records, try them again.",
+    ),
     "evaluate": (
         "gateway.cli.evaluation",
         "evaluate",
@@ -31,6 +44,7 @@ _COMMANDS = {
     "compare": ("gateway.cli.models", "compare", "Forecast a market with several models."),
     "models": ("gateway.cli.models", "models", "List the models, or show one."),
     "scores": ("gateway.cli.queries", "scores", "List markets with their trust and scores."),
+    "trust": ("gateway.cli.queries", "trust", "Explain a market's trust."),
     "markets": ("gateway.cli.queries", "markets", "List markets."),
     "keys": ("gateway.cli.keys", "keys", "Make, list, rotate and revoke API keys."),
     "config": ("gateway.cli.config", "config", "Show the settings and where they come from."),

@@ -1,0 +1,80 @@
+"""``marketcal backfill``, ``refit`` and ``retention``: what is done beside the daily run."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+
+import click
+
+from gateway.cli.loading import settings_of
+from gateway.cli.output import output_option, write_rows
+from gateway.cli.pipeline import AS_OF, PREFECT, carried_out, prepare_prefect, utc
+
+DAY = click.DateTime(["%Y-%m-%d"])
+
+
+@click.command()
+@click.argument("first_day", type=DAY)
+@click.argument("last_day", type=DAY)
+@click.option("--ingest", "with_ingestion", is_flag=True, help="Ask the venues first.")
+@click.option("--only-failed", is_flag=True,
+              help="Leave days alone whose run succeeded.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Say what would run and why; write nothing.")
+@PREFECT
+@output_option
+def backfill(
+    first_day: datetime, last_day: datetime, with_ingestion: bool, only_failed: bool,
+    dry_run: bool, prefect_url: str, output: str,
+) -> None:  # fmt: skip
+    """Score each day from FIRST_DAY to LAST_DAY as of its end, such as 2026-09-01 2026-09-05."""
+    prepare_prefect(prefect_url)
+    chosen = settings_of()
+    from flows import artifacts
+    from flows.backfill import backfill as flow
+
+    run = carried_out(
+        "backfill", flow, prefect_url, first_day=_day(first_day), last_day=_day(last_day),
+        flow_settings=chosen.flows, with_ingestion=with_ingestion, only_failed=only_failed,
+        dry_run=dry_run,
+    )  # fmt: skip
+    write_rows(artifacts.stage_table(run), output)
+
+
+@click.command()
+@AS_OF
+@PREFECT
+@output_option
+def refit(as_of: datetime | None, prefect_url: str, output: str) -> None:
+    """Fit recalibration and the correction of bands anew, due or not.
+
+    The scoreboard of the next `marketcal calibrate` or daily run serves what comes of it.
+    """
+    prepare_prefect(prefect_url)
+    chosen = settings_of()
+    from flows import artifacts
+    from flows.refit import refit as flow
+
+    run = carried_out(
+        "refit", flow, prefect_url, as_of=utc(as_of), flow_settings=chosen.flows,
+        forecast_settings=chosen.forecast,
+    )  # fmt: skip
+    write_rows(artifacts.stage_table(run), output)
+
+
+@click.command()
+@AS_OF
+@PREFECT
+@output_option
+def retention(as_of: datetime | None, prefect_url: str, output: str) -> None:
+    """Remove what the settings `flows.retention` let go, and tidy every table."""
+    prepare_prefect(prefect_url)
+    chosen = settings_of()
+    from flows import artifacts
+    from flows.retention import retention as flow
+
+    run = carried_out("retention", flow, prefect_url, as_of=utc(as_of), flow_settings=chosen.flows)
+    write_rows(artifacts.stage_table(run), output)
+
+
+def _day(moment: datetime) -> date:
+    return moment.date()
