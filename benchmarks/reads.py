@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
+import polars as pl
 
 from benchmarks import synthetic
 from benchmarks.figures import Figure, Scale, median
@@ -18,6 +23,7 @@ from marketcal.v1 import scoreboard_pb2, scoreboard_pb2_grpc
 SUITE = "reads"
 _CALLS = {"list_scores": "ListScores, a page of 50", "get_market": "GetMarket"}
 _READY_SECONDS = 120.0
+_PUBLISH_SECONDS = 2.0
 
 
 def run(scale: Scale, folder: Path) -> list[Figure]:
@@ -31,6 +37,9 @@ def run(scale: Scale, folder: Path) -> list[Figure]:
             _wait_until_published(gateway)
             for call, title in _CALLS.items():
                 figures += _figures(gateway, call, f"{title}, {markets:,} markets", scale, markets)
+            with _publishing(Lake(place / "lake")):
+                title = f"ListScores while a flow publishes, {markets:,} markets"
+                figures += _figures(gateway, "list_scores", title, scale, markets)
             name = f"memory of the gateway, {markets:,} markets"
             figures.append(Figure(SUITE, name, rss_mib(gateway.pid), "MiB"))
     return figures
@@ -46,6 +55,27 @@ def _figures(gateway: Serving, call: str, name: str, scale: Scale, markets: int)
     return [
         median(SUITE, name, [met[field] for met in rounds], unit) for field, unit in units.items()
     ]
+
+
+@contextmanager
+def _publishing(lake: Lake) -> Iterator[None]:
+    """Replaces the scoreboard again and again while the body runs."""
+    board, ended = lake.read("scoreboard").drop("schema_version"), threading.Event()
+
+    def publish() -> None:
+        for number in itertools.count(1):
+            later = pl.col("as_of") + pl.duration(seconds=number)
+            lake.replace("scoreboard", board.with_columns(later))
+            if ended.wait(_PUBLISH_SECONDS):
+                return
+
+    writer = threading.Thread(target=publish)
+    writer.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        writer.join()
 
 
 def _wait_until_published(gateway: Serving) -> None:

@@ -1,0 +1,65 @@
+"""A flow that publishes while others read never shows half of a table."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+
+from market_data.lake import Lake
+from marketcal.v1 import scoreboard_pb2
+
+PUBLICATIONS = 6
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as open_things:
+        yield open_things
+
+
+def test_a_reader_sees_one_publication_or_the_next_and_never_a_mixture(
+    serve_gateway: Any, stack: ExitStack, published: Any, stubs_on: Any, bearer: Any, until: Any,
+    tmp_path: Any,
+) -> None:  # fmt: skip
+    shutil.copytree(published.folder, tmp_path / "stores")
+    lake = Lake(tmp_path / "stores" / "lake")
+    own = serve_gateway(stack, flows={"lake": str(tmp_path / "stores" / "lake")})
+    until(lambda: own.parts.publication.ready)
+    stubs, viewer = stubs_on(own.channel), bearer(own.key("viewer"))
+    board = lake.read("scoreboard").drop("schema_version")
+    began = own.parts.publication.current().as_of
+    problems: list[BaseException] = []
+
+    def publish() -> None:
+        try:
+            for number in range(1, PUBLICATIONS + 1):
+                as_of = began + timedelta(seconds=number)
+                marked = board.with_columns(trust=pl.lit(float(number)), as_of=pl.lit(as_of))
+                lake.replace("scoreboard", marked.cast({"as_of": board.schema["as_of"]}))
+                until(lambda as_of=as_of: own.parts.publication.current().as_of == as_of)
+        except BaseException as problem:
+            problems.append(problem)
+
+    writer = threading.Thread(target=publish)
+    writer.start()
+    request = scoreboard_pb2.ListScoresRequest(page_size=500)
+    seen = set()
+    while writer.is_alive():
+        answer = stubs.scores.ListScores(request, metadata=viewer, timeout=20)
+        instants = {score.as_of_time.ToMicroseconds() for score in answer.scores}
+        assert len(instants) == 1
+        assert len(answer.scores) == min(500, answer.total_size)
+        second = (instants.pop() - int(began.timestamp() * 1e6)) // 1_000_000
+        if second:
+            assert {score.trust.score for score in answer.scores} == {float(second)}
+        seen.add(second)
+    writer.join()
+    assert problems == []
+    assert len(seen) > PUBLICATIONS // 2
