@@ -15,7 +15,7 @@ import pytest
 from market_data.lake import Lake
 from marketcal.v1 import scoreboard_pb2
 
-PUBLICATIONS = 6
+PUBLICATIONS = 3
 
 
 @pytest.fixture
@@ -59,4 +59,4 @@ def test_a_reader_sees_one_publication_or_the_next_and_never_a_mixture(
             assert {score.trust.score for score in answer.scores} == {float(second)}
         seen.add(second)
     writer.result()
-    assert len(seen) > PUBLICATIONS // 2
+    assert len(seen) > 1
