@@ -115,7 +115,7 @@ def test_answers_as_received_go_only_where_that_is_asked_for(
 def test_days_that_scores_need_are_refused(
     copy_of: Callable[..., FlowSettings], undisturbed: Run
 ) -> None:
-    with pytest.raises(FlowError, match="market_snapshot_days is 30: .* look back 90 days"):
+    with pytest.raises(FlowError, match=r"market_snapshot_days is 30: .* look back 90 days"):
         retention.fn(undisturbed.interval_end, copy_of(market_snapshot_days=30))
     with pytest.raises(ValidationError):
         RetentionSettings(version_days=0)
