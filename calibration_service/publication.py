@@ -39,8 +39,11 @@ class Publication:
             Exception: the lake is away; what was served before stays.
         """
         try:
-            newer_board = self._refresh_tables()
-            return self._refresh_postmortems() or newer_board
+            try:
+                looked_back = self._refresh_postmortems()
+            finally:  # a damaged table of theirs holds no scoreboard back
+                newer = self._refresh_tables()
+            return newer or looked_back
         except PanicException as error:  # no Exception by birth: it would end the whole task
             raise UnreadableLakeError(f"the publication cannot be read: {error}") from error
 

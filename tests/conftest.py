@@ -21,7 +21,7 @@ import hypothesis
 import pytest
 from moto.server import ThreadedMotoServer
 
-from flows import daily
+from flows import daily, postmortem
 from flows.settings import FlowSettings
 from forecast_service.serving import prepare_environment
 from gateway import wiring
@@ -126,8 +126,11 @@ def run_daily(folder: Path, *, markets: int, seed: int) -> Published:
 
 @pytest.fixture(scope="session")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
-    """The publication of 300 simulated markets; nobody changes it."""
-    return run_daily(tmp_path_factory.mktemp("publication"), markets=300, seed=1)
+    """The publication of 300 simulated markets, with post-mortems; nobody changes it."""
+    made = run_daily(tmp_path_factory.mktemp("publication"), markets=300, seed=1)
+    recent = FlowSettings(lake=str(made.lake), windows=("12d",))
+    postmortem.postmortem.fn(as_of=made.as_of, flow_settings=recent)
+    return made
 
 
 @pytest.fixture(scope="session")

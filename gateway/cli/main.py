@@ -46,6 +46,11 @@ _COMMANDS = {
     "scores": ("gateway.cli.queries", "scores", "List markets with their trust and scores."),
     "trust": ("gateway.cli.queries", "trust", "Explain a market's trust."),
     "markets": ("gateway.cli.queries", "markets", "List markets."),
+    "postmortem": (
+        "gateway.cli.postmortem",
+        "postmortem",
+        "Show what happened in a resolved market.",
+    ),
     "keys": ("gateway.cli.keys", "keys", "Make, list, rotate and revoke API keys."),
     "config": ("gateway.cli.config", "config", "Show the settings and where they come from."),
     "doctor": ("gateway.cli.doctor", "doctor", "Check this machine and this folder."),

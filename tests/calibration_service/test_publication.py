@@ -49,6 +49,36 @@ def test_a_newer_version_replaces_the_old_one_whole(published: Any, tmp_path: Pa
     assert sum(board.frame.height for board in first.boards.values()) > 10
 
 
+def test_newer_post_mortems_are_taken_over_without_a_newer_scoreboard(
+    published: Any, tmp_path: Path
+) -> None:
+    lake = Lake(str(shutil.copytree(published.lake, tmp_path / "lake")))
+    publication = Publication(lake)
+    publication.refresh()
+    board, first = publication.current(), publication.postmortems()
+    lake.replace("postmortem", lake.read("postmortem").head(2))
+
+    assert publication.refresh()
+    assert not publication.refresh()
+
+    assert publication.current() is board
+    assert publication.postmortems().listed.height == 2 < first.listed.height
+
+
+def test_damaged_post_mortems_hold_no_scoreboard_back(published: Any, tmp_path: Path) -> None:
+    lake = Lake(str(shutil.copytree(published.lake, tmp_path / "lake")))
+    for part in (tmp_path / "lake" / "derived" / "postmortem").rglob("*.parquet"):
+        part.write_bytes(b"not parquet")
+    publication = Publication(lake)
+
+    with pytest.raises(Exception, match=r"."):
+        publication.refresh()
+
+    assert publication.ready
+    with pytest.raises(NotReady):
+        publication.postmortems()
+
+
 @pytest.mark.parametrize("damage", [lambda part: part.write_bytes(b"not parquet"), Path.unlink])
 def test_what_was_served_stays_when_a_newer_publication_cannot_be_read(
     damage: Callable[[Path], object], published: Any, tmp_path: Path

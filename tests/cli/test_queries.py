@@ -129,3 +129,22 @@ def test_the_trust_of_a_market_is_explained_by_component(run: Any, to: Any, mark
 def test_scores_show_the_calibrated_probability_with_its_interval(run: Any, to: Any) -> None:
     rows = json.loads(run("scores", "--limit", "5", "--output", "json", *to).stdout)
     assert all(row["low"] <= row["calibrated"] <= row["high"] for row in rows)
+
+
+def test_a_post_mortem_is_shown_with_its_scores_and_its_picture(
+    run: Any, to: Any, gateway: Any, tmp_path: Path
+) -> None:
+    with Client(gateway.address, key=gateway.key("forecaster")) as client:
+        one = next(found for found in client.list_postmortems() if found.cutoffs)
+    result = run("postmortem", one.market_id, "--picture", str(tmp_path / "path.png"), *to)
+    assert one.summary in result.output
+    assert one.cutoffs[0].cutoff in result.output
+    assert (tmp_path / "path.png").read_bytes().startswith(b"\x89PNG")
+    told = json.loads(run("postmortem", one.market_id, "--output", "json", *to).stdout)
+    assert (told[0]["market"], told[0]["lessons"]) == (one.market_id, list(one.lessons))
+
+
+def test_a_post_mortem_that_is_not_there_is_one_line_of_error(run: Any, to: Any) -> None:
+    result = run("postmortem", "../../etc/passwd", *to)
+    assert result.exit_code != 0
+    assert "there is no post-mortem" in result.output

@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from marketcal.v1 import alert_pb2, legacy_pb2, market_pb2, segments_pb2
+from marketcal.v1 import alert_pb2, legacy_pb2, segments_pb2
 from marketcal.v1 import forecast_pb2 as pb
 
 PRICES = st.lists(
