@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from flows.calibration_pictures import publish_drift, publish_recalibration, publish_trust
 from flows.conformal_pictures import publish_coverage
 from flows.runs import Run
 
@@ -21,7 +22,7 @@ _SCORE_COLUMNS = (
 
 
 def publish(run: Run) -> None:
-    """Row counts per stage, the score table and the reliability picture of a run."""
+    """Row counts per stage, and what the run's stages have to show."""
     create_table_artifact(
         key=f"{run.pipeline}-stages",
         table=stage_table(run),
@@ -29,6 +30,12 @@ def publish(run: Run) -> None:
     )
     if "coverage" in run.stages:
         publish_coverage(run)
+    if "drift" in run.stages:
+        publish_drift(run)
+    if "recalibration" in run.stages:
+        publish_recalibration(run)
+    if "scoreboard" in run.stages:
+        publish_trust(run)
     if "metrics" not in run.stages:
         return
     scores = run_rows(run, "calibration_metrics")

@@ -1,4 +1,4 @@
-"""The daily flow as a Prefect server sees it: stages, states, artifacts, and nothing persisted."""
+"""Every flow as a Prefect server sees it: stages, states, artifacts, and nothing persisted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,15 @@ from prefect.settings import (
 from pydantic import SecretStr
 
 from flows import daily
-from flows.daily import CALIBRATION, INGESTION
+from flows.backfill import backfill
+from flows.conformal import conformal
+from flows.daily import CALIBRATION, INGESTION, SHARED
+from flows.dead_letters import replay as replay_letters
 from flows.evaluate import evaluate
 from flows.evaluation_settings import EvaluationSettings
 from flows.evaluation_stages import Order
+from flows.refit import refit
+from flows.retention import retention
 from flows.runs import NoDataError, Run
 from flows.settings import FlowSettings
 from market_data.errors import VenueUnreachable
@@ -158,14 +163,15 @@ def test_a_run_shows_its_rows_its_scores_and_its_reliability(
     artifacts = {artifact["key"]: artifact for artifact in server.of_run(flow_run, "artifacts")}
     assert set(artifacts) == {
         "daily-stages", "daily-scores", "daily-reliability-30d", "daily-reliability-90d",
+        "daily-recalibration", "daily-recalibration-map", "daily-trust",
     }  # fmt: skip
     stages = artifacts["daily-stages"]["data"]
     assert f'"rows out": {run.stages["prices"].rows_out}' in stages
     assert all(f'"stage": "{stage}"' in stages for stage in STAGES)
     assert "category=*|liquidity=*|tte=*" in artifacts["daily-scores"]["data"]
-    for window in run.settings.windows:
-        picture = artifacts[f"daily-reliability-{window}"]["data"]
-        assert picture.startswith("![reliability](data:image/png;base64,iVBORw0KGgo")
+    reliability = [f"daily-reliability-{window}" for window in run.settings.windows]
+    for key in (*reliability, "daily-recalibration-map", "daily-trust"):
+        assert "](data:image/png;base64,iVBORw0KGgo" in artifacts[key]["data"]
 
 
 def test_prefect_keeps_no_result(server: Server, seen: tuple[Run, dict[str, Any]]) -> None:
@@ -201,8 +207,8 @@ def test_a_stage_that_fails_is_tried_again_and_then_fails_the_run(
 ) -> None:
     settings = settings_for("http://127.0.0.1:9", venue_attempts=1, retry_seconds=(0.0, 0.0))
     with pytest.raises(VenueUnreachable, match="no answer"):
-        daily.daily(as_of=archive.as_of + timedelta(days=2), flow_settings=settings)
-    flow_run = server.run_named("daily 2026-10-03")
+        daily.daily(as_of=archive.as_of + timedelta(days=3), flow_settings=settings)
+    flow_run = server.run_named("daily 2026-10-04")
     assert flow_run["state"]["type"] == "FAILED"
     assert "VenueUnreachable" in flow_run["state"]["message"]
     (task,) = server.of_run(flow_run, "task_runs")
@@ -243,3 +249,93 @@ def test_an_evaluation_shows_verdicts_and_pictures_and_not_the_key(
     }  # fmt: skip
     assert "| random_walk | ewma |" in artifacts["evaluation"]["data"]
     assert "data:image/png;base64,iVBORw0KGgo" in artifacts["evaluation-fan"]["data"]
+
+
+def keys_of(server: Server, flow_run: dict[str, Any]) -> set[str]:
+    return {artifact["key"] for artifact in server.of_run(flow_run, "artifacts")}
+
+
+def tasks_of(server: Server, flow_run: dict[str, Any]) -> list[str]:
+    tasks = server.of_run(flow_run, "task_runs")
+    return [task["name"] for task in sorted(tasks, key=lambda task: task["start_time"])]
+
+
+def of_conformal(settings: FlowSettings) -> FlowSettings:
+    small = settings.conformal.model_copy(
+        update={
+            "models": ("last_value",), "min_samples": 20, "min_events": 10,
+            "every_steps": 1, "max_steps": 2,
+        }
+    )  # fmt: skip
+    return settings.model_copy(update={"conformal": small})
+
+
+def test_a_backfill_shows_each_stage_of_each_day_and_names_the_days_that_failed(
+    server: Server, seen: tuple[Run, dict[str, Any]]
+) -> None:
+    settings = seen[0].settings.model_copy(update={"windows": ("1d",)})
+    state: Any = backfill(
+        date(2026, 9, 29), date(2026, 10, 2), flow_settings=settings, return_state=True
+    )
+    assert state.name == "PartialSuccess"
+    flow_run = server.run_named("backfill 2026-09-29 … 2026-10-02")
+    assert "2026-10-02: metrics: NoDataError" in flow_run["state"]["message"]
+    names = tasks_of(server, flow_run)
+    assert names[: len(SHARED)] == [stage.name for stage in SHARED]
+    assert {f"metrics 2026-{day}" for day in ("09-29", "09-30", "10-01", "10-02")} <= set(names)
+    assert names.index("scoreboard 2026-09-29") < names.index("scoreboard 2026-09-30")
+    stages = server.of_run(flow_run, "artifacts")
+    assert {artifact["key"] for artifact in stages} == {"backfill-stages"}
+    assert '"stage": "2026-09-30"' in stages[0]["data"]
+
+
+def test_a_refit_shows_its_fit_and_the_conformal_run_below_it(
+    server: Server, seen: tuple[Run, dict[str, Any]]
+) -> None:
+    settings = of_conformal(seen[0].settings)
+    until = seen[0].interval_end + timedelta(days=5)
+    refit(until, settings)
+    flow_run = server.run_named("refit 2026-10-06")
+    assert set(tasks_of(server, flow_run)) >= {"drift", "recalibration", "conformal_refresh"}
+    assert {"refit-stages", "refit-recalibration", "refit-recalibration-map"} <= keys_of(
+        server, flow_run
+    )
+    below = server.run_named("conformal 2026-10-06")
+    assert below["parent_task_run_id"]
+    assert tasks_of(server, below) == ["bands", "corrections", "coverage"]
+
+
+def test_a_conformal_run_shows_its_stages(server: Server, seen: tuple[Run, dict[str, Any]]) -> None:
+    conformal(seen[0].interval_end, of_conformal(seen[0].settings))
+    flow_run = server.run_named("conformal 2026-10-01")
+    assert tasks_of(server, flow_run) == ["bands", "corrections", "coverage"]
+    assert "conformal-stages" in keys_of(server, flow_run)
+
+
+@pytest.mark.parametrize(
+    ("flow", "name", "stages"),
+    [
+        (retention, "retention", ["old_days", "old_runs", "old_answers", "upkeep"]),
+        (replay_letters, "replay", ["letters"]),
+        (daily.ingest, "ingest", [stage.name for stage in INGESTION]),
+    ],
+)
+def test_another_flow_shows_each_stage_and_its_rows(
+    server: Server, seen: tuple[Run, dict[str, Any]], flow: Any, name: str, stages: list[str]
+) -> None:
+    flow(as_of=seen[0].interval_end, flow_settings=seen[0].settings)
+    flow_run = server.run_named(f"{name} 2026-10-01")
+    assert flow_run["state"]["name"] == "Completed"
+    assert tasks_of(server, flow_run) == stages
+    assert keys_of(server, flow_run) == {f"{name}-stages"}
+
+
+def test_a_daily_run_shows_the_days_that_it_caught_up_with(
+    server: Server, archive: Archive, replay: RunningReplay, settings_for: MakeSettings
+) -> None:
+    settings = settings_for(replay.base_url)
+    daily.daily.fn(as_of=archive.as_of, flow_settings=settings)
+    daily.daily(as_of=archive.as_of + timedelta(days=2, hours=6), flow_settings=settings)
+    names = tasks_of(server, server.run_named("daily 2026-10-03"))
+    assert "catch_up" in names
+    assert "metrics 2026-10-01" in names
