@@ -34,6 +34,7 @@ from flows.dead_letters import replay as replay_letters
 from flows.evaluate import evaluate
 from flows.evaluation_settings import EvaluationSettings
 from flows.evaluation_stages import Order
+from flows.postmortem import postmortem
 from flows.refit import refit
 from flows.retention import retention
 from flows.runs import NoDataError, Run
@@ -339,3 +340,15 @@ def test_a_daily_run_shows_the_days_that_it_caught_up_with(
     names = tasks_of(server, server.run_named("daily 2026-10-03"))
     assert "catch_up" in names
     assert "metrics 2026-10-01" in names
+
+
+def test_a_post_mortem_run_shows_its_newest_and_a_picture(
+    server: Server, seen: tuple[Run, dict[str, Any]]
+) -> None:
+    settings = seen[0].settings.model_copy(update={"windows": ("4d",)})
+    postmortem(seen[0].interval_end, settings)
+    flow_run = server.run_named("postmortem 2026-10-01")
+    artifacts = {artifact["key"]: artifact for artifact in server.of_run(flow_run, "artifacts")}
+    assert set(artifacts) == {"postmortem-stages", "postmortem-newest", "postmortem-path"}
+    assert "polymarket:" in artifacts["postmortem-newest"]["data"]
+    assert "](data:image/png;base64,iVBORw0KGgo" in artifacts["postmortem-path"]["data"]
