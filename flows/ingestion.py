@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import timedelta
 
 import polars as pl
 
@@ -28,6 +29,8 @@ from market_data.venues.polymarket.settings import PolymarketSettings
 from market_data.venues.port import Venue
 from market_data.venues.sources import HISTORY_SOURCES
 
+_CLOCK_SKEW = timedelta(minutes=5)
+"""How far the clocks of a venue and of this machine may differ."""
 Ingestion = Callable[[Venue, Stores], Awaitable[IngestResult]]
 
 
@@ -95,10 +98,18 @@ def prices(run: Run) -> StageCount:
         raise NoDataError(
             f"the venue at {_places(run)} has no price of any market: nothing to calibrate"
         )
-    if not count.failures or count.note:
-        return count
-    note = failed_histories(run.lake)
-    return replace(count, note=f"{count.failures} price histories failed for good: {note}")
+    named = [count.note] if count.note else []
+    if count.failures and not count.note:
+        failed = failed_histories(run.lake)
+        named.append(f"{count.failures} price histories failed for good: {failed}")
+    return replace(count, note="; ".join([*named, *_of_the_future(run)]))
+
+
+def _of_the_future(run: Run) -> list[str]:
+    """Names prices that a venue, or this machine, dates wrongly; none where there are none."""
+    ahead = run.lake.scan("market_snapshot").filter(pl.col("ts") > run.now() + _CLOCK_SKEW)
+    count = int(ahead.select(pl.len()).collect().item())
+    return [f"{count} prices lie in the future of this machine's clock"] if count else []
 
 
 def _within_reach(run: Run) -> tuple[str, ...]:
