@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 
 class QuestionSettings(BaseModel):
@@ -24,3 +24,12 @@ class QuestionSettings(BaseModel):
         200, ge=0, description="Requests in a run, tries included; rules judge what is left."
     )
     concurrency: int = Field(4, ge=1, le=64, description="Requests under way at once.")
+
+    @field_validator("key")
+    @classmethod
+    def _is_printable(cls, key: SecretStr | None) -> SecretStr | None:
+        """A key travels in a header, where nothing but printable ASCII can stand."""
+        text = key.get_secret_value() if key else ""
+        if not (text.isascii() and (text.isprintable() or not text)):
+            raise ValueError("must be printable ASCII")
+        return key

@@ -12,7 +12,7 @@ _RESOLVED = {"RESOLVED_TRUE": "YES", "RESOLVED_FALSE": "NO"}
 
 
 def summary_of(case: Case) -> str:
-    """At most five sentences."""
+    """At most six sentences."""
     return " ".join(_sentences(case))
 
 
@@ -21,6 +21,8 @@ def _sentences(case: Case) -> Iterator[str]:
     if not case.is_scored:
         yield f"It ended on {when}."
         yield WITHOUT_SCORE[case.label]
+        if case.reason:
+            yield f"The reason on record is {case.reason}."
     else:
         yield f"It resolved {_RESOLVED[case.label]} on {when}."
         yield _scores(case)

@@ -18,7 +18,7 @@ from calibration_service.frames import conform, empty_frame
 from calibration_service.questions.evidence import bind
 from calibration_service.questions.prompt import PROMPT_VERSION, cache_key
 from calibration_service.questions.rules import RULES_VERSION, Judgement, judge
-from calibration_service.questions.text import Question
+from calibration_service.questions.text import Question, normalised
 from market_data.question_tables import QUESTION_QUALITY
 
 NO_ENDPOINT, OVER_BUDGET, ENDPOINT_FAILED = "NO_ENDPOINT", "OVER_BUDGET", "ENDPOINT_FAILED"
@@ -55,11 +55,14 @@ def rules_row(asked: Asked, why: str | None) -> Row:
 
 
 def model_row(asked: Asked, found: Judgement, model: str) -> Row:
-    """The row of a model, its bullets held to the text of the question."""
+    """The row of a model, its words and bullets held to the text of the question."""
     instead = judge(asked.question).bullets
+    text = normalised(asked.question.evidence)
+    words = [word for word in found.triggers if word.strip() and normalised(word) in text]
     bound = bind(found.bullets, asked.question.evidence, instead=instead)
     key = cache_key(asked.question, model)
     return _row(asked, found, model=model, prompt=PROMPT_VERSION, key=key) | {
+        "triggers": words,
         "bullets": list(bound.lines),
         "lines_replaced": bound.replaced,
         "scored_by": "MODEL",

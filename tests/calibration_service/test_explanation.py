@@ -63,3 +63,16 @@ def test_a_row_from_before_its_evidence_was_kept_says_so() -> None:
     parts = {part.component: part for part in explain(row)}
     for name in ("liquidity_depth", "stability", "manipulation_suspect"):
         assert parts[name].evidence == "What it was computed from was not kept."
+
+
+def test_who_judged_the_question_is_named_with_the_first_reason() -> None:
+    row = trusted(60) | {
+        "question_quality": 0.625,
+        "unknown_components": [],
+        "question_scored_by": "rules-1",
+        "question_note": "Time without a date: soon",
+    }
+    parts = {part.component: part for part in explain(row)}
+    assert parts["question_quality"].evidence == (
+        "The wording of the question was scored 0.62 by rules-1: Time without a date: soon."
+    )

@@ -97,3 +97,10 @@ def test_no_token_is_the_first_page() -> None:
 @pytest.mark.parametrize(("asked", "given_size"), [(0, 50), (1, 1), (500, 500), (501, 500)])
 def test_oversize_pages_are_cut(asked: int, given_size: int) -> None:
     assert pages.size_of(asked) == given_size
+
+
+@pytest.mark.parametrize("key", ["\ud800", 1 << 63, -(1 << 63) - 1])
+def test_a_key_that_no_column_could_hold_is_refused(key: Any) -> None:
+    token = pages.write_token(["q"], [key])
+    with pytest.raises(InvalidPageToken):
+        pages.read_token(token, ["q"], kinds=[str | int])

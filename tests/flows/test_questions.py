@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from pydantic import SecretStr, ValidationError
 
 from flows.questions import counting, question_quality, questions
 from flows.questions_settings import QuestionSettings
@@ -24,7 +25,7 @@ NOW = datetime(2026, 6, 1, tzinfo=UTC)
 GOOD = {
     "ambiguity": 0.25,
     "resolution_risk": 0.125,
-    "triggers": ["rain"],
+    "triggers": ["rain", "volcano"],
     "bullets": ["No station is named", "It rained on 99 % of days"],
 }
 
@@ -130,6 +131,7 @@ def test_a_model_judges_once_and_is_held_to_the_text(make_run: MakeRun, model: F
     row = counting(run.lake, run.settings.questions).row(0, named=True)
     assert (row["llm_model"], row["ambiguity"], row["lines_replaced"]) == ("judge", 0.25, 1)
     assert row["bullets"][0] == "No station is named"
+    assert row["triggers"] == ["rain"]
     assert not any("99" in line for line in row["bullets"])
     assert rules(run) == {"a": None}
     assert questions(run).rows_written == 0
@@ -206,3 +208,17 @@ def test_a_market_of_the_future_is_not_judged(make_run: MakeRun) -> None:
     run = make_run()
     store(run.lake, "a will it rain?", created_at=NOW + timedelta(days=1))
     assert questions(run).rows_out == 0
+
+
+@pytest.mark.parametrize("key", ["a\nb", "schlüssel"])
+def test_a_key_that_no_header_can_hold_is_refused_before_a_run(key: str) -> None:
+    with pytest.raises(ValidationError, match="printable ASCII") as caught:
+        QuestionSettings(key=SecretStr(key))
+    assert key not in str(caught.value)
+
+
+def test_an_address_that_is_none_ends_in_a_named_failure(make_run: MakeRun) -> None:
+    run = make_run(url="no address", model="judge")
+    store(run.lake, "a will it rain?")
+    assert "EndpointAway" in questions(run).note
+    assert counting(run.lake, run.settings.questions).height == 1
