@@ -56,10 +56,8 @@ def backfill(
     days = days_between(day_of(first_day), day_of(last_day))
     run = begin(end_of(days[-1]), flow_settings, pipeline="backfill", progress=progress)
     run.interval_start = day_run(run, days[0]).interval_start
-    run.parameters = {
-        "first_day": str(days[0]), "last_day": str(days[-1]),
-        "with_ingestion": with_ingestion, "only_failed": only_failed,
-    }  # fmt: skip
+    # How it is gone about is no part of the run's id: what is left of a killed one ends its row.
+    run.parameters = {"first_day": str(days[0]), "last_day": str(days[-1])}
     why = reasons(run, days, only_failed=only_failed)
     if dry_run:
         run.stages = {f"{day}": StageCount(0, 0, note=_planned(why[day])) for day in days}

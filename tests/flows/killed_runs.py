@@ -1,10 +1,11 @@
-"""A process whose children run the daily flow until they are killed; started by the tests.
+"""A process whose children run a flow until they are killed; started by the tests.
 
 It reads jobs as JSON from its standard input and forks once per job, so that the modules are
-imported once. A job names the flow's settings and its instant, and either a point
-(``[stage, nth call of the progress callback for that stage]``) at which the child sends itself
-SIGKILL, or the seconds after which the kernel ends it by SIGALRM. For each job one line says by
-which signal the child ended (0: it ran to its end) and after how many seconds.
+imported once. A job names the flow's settings and its instant, or for a backfill its first and last
+day as ``days``, and either a point (``[stage, nth call of the progress callback for that stage]``)
+at which the child sends itself SIGKILL, or the seconds after which the kernel ends it by SIGALRM.
+For each job one line says by which signal the child ended (0: it ran to its end) and after how many
+seconds.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections import Counter
 from datetime import datetime
 from typing import Any
 
-from flows import daily
+from flows import backfill, daily
 from flows.settings import FlowSettings
 
 
@@ -34,7 +35,11 @@ def run(job: dict[str, Any]) -> None:
     if "seconds" in job:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, job["seconds"])
-    daily.daily.fn(datetime.fromisoformat(job["as_of"]), FlowSettings(**job["settings"]), progress)
+    settings = FlowSettings(**job["settings"])
+    if "days" in job:
+        backfill.backfill.fn(*job["days"], settings, progress)
+    else:
+        daily.daily.fn(datetime.fromisoformat(job["as_of"]), settings, progress)
 
 
 def main() -> None:

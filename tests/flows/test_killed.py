@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import polars as pl
 import pytest
 
 from flows import daily
+from flows.backfill import backfill
 from flows.daily import CALIBRATION, INGESTION
 from flows.runs import Run
 from flows.settings import FlowSettings
@@ -137,3 +139,38 @@ def test_a_failed_run_becomes_a_success_when_it_is_killed_once_more_and_resumed(
     letters = made.pop("dead_letter")
     assert set(letters["reason"]) == {"VenueUnreachable"}  # what failed stays written down
     assert_as_undisturbed(made, {name: rows for name, rows in expected.items() if name in made})
+
+
+DAYS = ("2026-09-28", "2026-09-30")
+
+
+@pytest.fixture(scope="module")
+def backfilled(
+    undisturbed: Run, contents: Any, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, pl.DataFrame]:
+    """The tables after a backfill that nothing got in the way of."""
+    lake = tmp_path_factory.mktemp("backfilled") / "lake"
+    shutil.copytree(undisturbed.settings.lake, lake)
+    settings = undisturbed.settings.model_copy(update={"lake": str(lake)})
+    backfill.fn(*DAYS, settings)
+    return dict(contents(settings))
+
+
+@pytest.mark.parametrize(
+    "end", [{"seconds": 1.0}, {"point": ["days", 1]}, {"point": ["days", 2]}], ids=str
+)
+def test_a_killed_backfill_goes_on_with_the_days_that_are_left(
+    end: dict[str, Any],
+    undisturbed: Run,
+    backfilled: dict[str, pl.DataFrame],
+    contents: Any,
+    start: Start,
+    tmp_path: Path,
+) -> None:
+    shutil.copytree(undisturbed.settings.lake, tmp_path / "lake")
+    settings = undisturbed.settings.model_copy(update={"lake": str(tmp_path / "lake")})
+    assert start(settings, days=DAYS, **end)[0] in (signal.SIGKILL, signal.SIGALRM)
+    run = backfill.fn(*DAYS, settings, only_failed=True)
+    assert run.failures == []
+    assert_as_undisturbed(contents(settings), backfilled)
+    assert set(run.lake.read("run_metadata")["status"]) == {"SUCCESS"}
