@@ -50,13 +50,13 @@ def retention(
 def old_days(run: Run) -> StageCount:
     """Removes days of the tables that have them."""
     _refuse_too_few_days(run)
-    kept = run.settings.retention
-    bands = kept.forecast_band_days and kept.forecast_band_days + run.settings.conformal.days
+    settings = run.settings.retention
+    beyond = LOOKBACK.days + run.settings.conformal.days
     days = {
-        "market_snapshot": kept.market_snapshot_days,
-        "feature_frame": kept.market_snapshot_days,
-        "trust_score": kept.trust_score_days,
-        "forecast_band": bands and bands + LOOKBACK.days,
+        "market_snapshot": settings.market_snapshot_days,
+        "feature_frame": settings.market_snapshot_days,
+        "trust_score": settings.trust_score_days,
+        "forecast_band": settings.forecast_band_days and settings.forecast_band_days + beyond,
     }
     removed = {}
     for table, count in days.items():

@@ -14,7 +14,7 @@ import pytest
 
 from flows import daily
 from flows.backfill import backfill, days_between
-from flows.backfill_days import end_of
+from flows.backfill_days import AT_ONCE, IN_ORDER, end_of
 from flows.runs import FlowError, Run
 from flows.settings import FlowSettings
 from market_data.lake import Lake
@@ -86,6 +86,11 @@ def test_a_backfill_leaves_the_tables_of_one_run_after_the_other(
     expected = {own.run_id: "SUCCESS" for own in [*runs, run]}
     ingestion = {key: value for key, value in statuses(at_once).items() if "ingest" in key}
     assert statuses(at_once) == expected | ingestion
+
+
+def test_a_day_of_a_backfill_has_every_stage_that_scores_a_day() -> None:
+    halves = [stage.name for stage in (*AT_ONCE, *IN_ORDER)]
+    assert sorted(halves) == sorted(stage.name for stage in daily.SCORING)
 
 
 def test_a_second_backfill_changes_nothing(lake_of: Callable[..., FlowSettings]) -> None:

@@ -152,11 +152,12 @@ def test_replacing_a_part_removes_what_is_gone_from_it_and_leaves_the_rest(tmp_p
     lake = Lake(tmp_path)
 
     def letters(source: str, *names: str) -> pl.DataFrame:
-        columns = ("record_id", "reason", "detail", "record", "raw_sha256")
+        columns = ("record_id", "reason", "detail", "record", "raw_sha256", "settled_by")
+        at = datetime(2026, 1, 1, tzinfo=UTC)
         return pl.DataFrame(
             [
                 {"letter_id": source + name, "source": source, **dict.fromkeys(columns, "")}
-                | {"first_seen_at": datetime(2026, 1, 1, tzinfo=UTC)}
+                | {"first_seen_at": at, "settled_at": at}
                 for name in names
             ]
         )
