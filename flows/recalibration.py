@@ -63,7 +63,8 @@ def recalibration(run: Run) -> StageCount:
     """Fits maps from prices to probabilities where that is due, and brings the fit into force.
 
     Due is a fit when there is none, when the newest is older than the setting, when calibration
-    has drifted since, or when the run asks for one (``parameters["refit"]``).
+    has drifted since, when the run is of the newest one's own instant, for more may be known of it
+    by now, or when the run asks for one (``parameters["refit"]``).
     """
     reason = why_due(run, run.lake.read("recalibration_state"))
     rows = resolved_rows(run) if reason else None
@@ -119,6 +120,8 @@ def why_due(run: Run, states: pl.DataFrame) -> str:
     if earlier.is_empty():
         return "there was none" if states.is_empty() else ""
     newest = earlier["as_of"].max()
+    if newest == run.interval_end:
+        return "this instant is gone over again"
     days = run.settings.refit_days
     if newest <= run.interval_end - timedelta(days=days):  # type: ignore[operator]
         return f"the last one is {days} days old"

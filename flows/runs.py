@@ -21,9 +21,10 @@ from market_data.intake import Progress, silent
 from market_data.lake import Lake, polars_schema
 from market_data.schemas import SCHEMA_VERSION
 
-_SHAPING = {
-    "windows", "seed", "venues", "drift_recent_days", "drift_reference_days", "refit_days",
-    "forecast_steps",
+_SHAPING: dict[str, Any] = {
+    "windows": True, "seed": True, "venues": True, "drift_recent_days": True,
+    "drift_reference_days": True, "refit_days": True, "forecast_steps": True,
+    "questions": {"url", "model"},
 }  # fmt: skip
 """Settings that change what a run finds; where the data lie does not."""
 

@@ -86,7 +86,20 @@ def test_a_first_run_fits_and_brings_into_force_what_it_fitted(
     assert "there was none; correcting *" in done.note
     served = recalibration.in_force_at(run)
     assert served.version == "20261001T000000Z"
-    assert recalibration.recalibration(run_at()).note == "no fit is due"
+    assert recalibration.recalibration(run_at(AS_OF + timedelta(days=1))).note == "no fit is due"
+
+
+def test_a_run_of_the_same_instant_fits_again_and_changes_nothing_where_nothing_changed(
+    run_at: Callable[..., Run],
+) -> None:
+    history(run_at().lake, lambda days: np.full_like(days, 0.5))
+    recalibration.recalibration(run_at())
+    before = run_at().lake.version("recalibration_state")
+    again = recalibration.recalibration(run_at())
+    assert again.note.startswith("fitted because this instant is gone over again")
+    assert again.rows_written == 0
+    assert run_at().lake.version("recalibration_state") == before
+    assert run_at().lake.read("recalibration_choice").height == 1
 
 
 def test_a_fit_is_due_when_the_newest_is_old_when_asked_and_when_calibration_drifted(
