@@ -52,13 +52,6 @@ def _works(rows: int) -> Works:
     latest = synthetic.snapshots(rows, 1)
     trusted = build_trust(latest)
     y, p = scored["outcome_yes"].to_numpy(), scored["p_yes"].to_numpy()
-    dated = synthetic.dated(scored)
-    state = load(
-        build_recalibration(
-            dated, version="v", run_id="benchmark", as_of=synthetic.AS_OF,
-            rng=np.random.default_rng(0),
-        )
-    )  # fmt: skip
     return {
         "labels": lambda: build_labels(wide),
         "cutoffs": lambda: build_cutoffs(snapshots, registry, labels),
@@ -66,15 +59,7 @@ def _works(rows: int) -> Works:
         "trust": lambda: build_trust(snapshots),
         "metrics": lambda: build_metrics(scored, rng=np.random.default_rng(0), **key),  # type: ignore[arg-type]
         _POINTS: lambda: point_scores(scored),
-        "drift": lambda: build_drift(
-            dated, recent_from=synthetic.AS_OF - timedelta(days=30), run_id="benchmark",
-            as_of=synthetic.AS_OF, rng=np.random.default_rng(0),
-        ),
-        "recalibration, fit": lambda: build_recalibration(
-            dated, version="v", run_id="benchmark", as_of=synthetic.AS_OF,
-            rng=np.random.default_rng(0),
-        ),
-        "recalibration, applied": lambda: with_calibrated(scored, state),
+        **_recalibrated(scored),
         _POLARS: lambda: plain_scores(scored),
         "scikit-learn: Brier and log loss, all rows": lambda: (
             brier_score_loss(y, p), log_loss(y, p),
@@ -83,6 +68,24 @@ def _works(rows: int) -> Works:
             wide, latest=latest, trust=trusted, metrics=metrics, window="90d",
             run_id="run", as_of=synthetic.AS_OF,
         ),
+    }  # fmt: skip
+
+
+def _recalibrated(scored: pl.DataFrame) -> Works:
+    dated = synthetic.dated(scored)
+    key = {"run_id": "benchmark", "as_of": synthetic.AS_OF}
+    recent_from = synthetic.AS_OF - timedelta(days=30)
+
+    def fit() -> pl.DataFrame:
+        return build_recalibration(dated, version="v", rng=np.random.default_rng(0), **key)  # type: ignore[arg-type]
+
+    state = load(fit())
+    return {
+        "drift": lambda: build_drift(
+            dated, recent_from=recent_from, rng=np.random.default_rng(0), **key,  # type: ignore[arg-type]
+        ),
+        "recalibration, fit": fit,
+        "recalibration, applied": lambda: with_calibrated(scored, state),
     }  # fmt: skip
 
 

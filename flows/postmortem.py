@@ -7,7 +7,7 @@ so a repeated run changes nothing and a killed one goes on from what is there.
 from __future__ import annotations
 
 import base64
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -34,13 +34,21 @@ def postmortem(
     flow_settings: FlowSettings | None = None,
     progress: Progress | None = None,
     export_to: Path | None = None,
+    days: int | None = None,
 ) -> Run:
     """Makes the post-mortems that are missing or outdated; writes files where a folder is given.
+
+    Args:
+        export_to: folder for the files; None writes none.
+        days: markets resolved in so many days; by default in the longest window of the scores.
 
     Raises:
         NoDataError: no market was resolved in the window.
     """
     run = begin(as_of, flow_settings, pipeline="postmortem", progress=progress)
+    if days is not None:
+        run.interval_start = run.interval_end - timedelta(days=days)
+        run.parameters = {"days": days}
     stages = [as_task(work.postmortems)]
     if export_to is not None:
 

@@ -29,6 +29,7 @@ _COMMANDS = {
         "List fits, choose one, go back.",
     ),
     "backfill": ("gateway.cli.upkeep", "backfill", "Score days of the past."),
+    "postmortems": ("gateway.cli.upkeep", "postmortems", "Look back on resolved markets."),
     "retention": ("gateway.cli.upkeep", "retention", "Remove what is old, tidy the lake."),
     "dead-letters": (
         "gateway.cli.dead_letters",

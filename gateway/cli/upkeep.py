@@ -1,8 +1,9 @@
-"""``marketcal backfill``, ``refit`` and ``retention``: what is done beside the daily run."""
+"""``marketcal backfill|refit|postmortems|retention``: what is done beside the daily run."""
 
 from __future__ import annotations
 
 from datetime import date, datetime
+from pathlib import Path
 
 import click
 
@@ -73,6 +74,36 @@ def retention(as_of: datetime | None, prefect_url: str, output: str) -> None:
     from flows.retention import retention as flow
 
     run = carried_out("retention", flow, prefect_url, as_of=utc(as_of), flow_settings=chosen.flows)
+    write_rows(artifacts.stage_table(run), output)
+
+
+@click.command()
+@AS_OF
+@click.option(
+    "--days",
+    type=click.IntRange(min=1),
+    help="Markets resolved in so many days; the longest window of the scores by default.",
+)
+@click.option(
+    "--export-to",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Also write each as files into this folder.",
+)
+@PREFECT
+@output_option
+def postmortems(
+    as_of: datetime | None, days: int | None, export_to: Path | None, prefect_url: str, output: str
+) -> None:  # fmt: skip
+    """Make the post-mortems of resolved markets that are missing or outdated."""
+    prepare_prefect(prefect_url)
+    chosen = settings_of()
+    from flows import artifacts
+    from flows.postmortem import postmortem as flow
+
+    run = carried_out(
+        "postmortem", flow, prefect_url, as_of=utc(as_of), flow_settings=chosen.flows,
+        export_to=export_to, days=days,
+    )  # fmt: skip
     write_rows(artifacts.stage_table(run), output)
 
 

@@ -21,6 +21,8 @@ from gateway.supervisor.ports import free_port
 
 READY_SECONDS = 120.0
 STOP_SECONDS = 20.0
+LOOK_BACK_DAYS = 7
+"""Markets resolved in these days before the last prices get a post-mortem at the start."""
 RESTARTS = 3
 RESTART_WINDOW = 600.0
 VENUES = ("replay", "polymarket")
@@ -97,16 +99,21 @@ class Stack:
         return str(gateway.wait_ready(READY_SECONDS)["address"])
 
     def run_daily(self) -> None:
-        """Ingests and calibrates under the Prefect server; its output goes to the terminal.
+        """Ingests, calibrates and looks back under the Prefect server; its output is shown.
 
         Raises:
-            ChildError: the run failed.
+            ChildError: a run failed.
         """
-        command = ["calibrate", "--ingest", "--prefect-url", f"{self.prefect_url}/api"]
+        self._run("daily", "calibrate", "--ingest")
+        self._run("postmortem", "postmortems", "--days", str(LOOK_BACK_DAYS))
+
+    def _run(self, name: str, *arguments: str) -> None:
+        """Carries out a command to its end."""
+        command = [*arguments, "--prefect-url", f"{self.prefect_url}/api"]
         if self.plan.as_of is not None:
             command += ["--as-of", self.plan.as_of.strftime("%Y-%m-%dT%H:%M:%S%z")]
         run = child.start(
-            "daily", _marketcal(*command), folder=self._path("run"),
+            name, _marketcal(*command), folder=self._path("run"),
             environment=self.environment, attached=True)  # fmt: skip
         self.children.append(run)
         run.wait_finished()

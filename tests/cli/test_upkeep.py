@@ -84,3 +84,11 @@ def test_letters_are_listed_and_read_again(run: Any, lake: Any) -> None:
     assert run("dead-letters", "list").output == "(nothing)\n"
     rows = rows_of(run("dead-letters", "replay", "--output", "json"))
     assert [(row["stage"], row["note"]) for row in rows] == [("letters", "none is open")]
+
+
+def test_post_mortems_are_made_and_written_as_files(run: Any, lake: Any, tmp_path: Path) -> None:
+    folder, as_of = tmp_path / "files", f"{lake.as_of:%Y-%m-%d}"
+    asked = ("--as-of", as_of, "--days", "20", "--export-to", str(folder), "--output", "json")
+    rows = rows_of(run("postmortems", *asked))
+    assert [row["stage"] for row in rows] == ["postmortems", "export"]
+    assert len(list(folder.iterdir())) >= rows[0]["rows out"] > 0
