@@ -5,19 +5,19 @@ It is the conformal pipeline as of the same instant: a run of its own, with its 
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
-import polars as pl
 from prefect.context import FlowRunContext
 
-from calibration_service.drift import refit_due
 from flows.conformal import conformal
+from flows.recalibration import has_drifted_since
 from flows.runs import NoDataError, Run, StageCount
 
 
 def is_due(run: Run) -> bool:
-    """Whether the run's own test found that calibration has drifted."""
-    return refit_due(run.lake.read("calibration_drift", pl.col("run_id") == run.run_id))
+    """Whether the run's own test found a drift that the test before it did not."""
+    return has_drifted_since(run, run.interval_end - timedelta(microseconds=1))
 
 
 def conformal_refresh(run: Run) -> StageCount:

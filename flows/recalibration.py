@@ -7,7 +7,8 @@ after their own: where a person has chosen since, that choice stays until the ne
 
 from __future__ import annotations
 
-from datetime import timedelta
+import hashlib
+from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -62,45 +63,50 @@ def drift(run: Run) -> StageCount:
 def recalibration(run: Run) -> StageCount:
     """Fits maps from prices to probabilities where that is due, and brings the fit into force.
 
-    Due is a fit when there is none, when the newest is older than the setting, when calibration
-    has drifted since, when the run is of the newest one's own instant, for more may be known of it
-    by now, or when the run asks for one (``parameters["refit"]``).
+    A version is named by its instant and its content, so that one is never overwritten by another.
     """
     reason = why_due(run, run.lake.read("recalibration_state"))
-    rows = resolved_rows(run) if reason else None
-    written = 0
-    if rows is not None:
-        fitted = build_recalibration(
-            rows,
-            version=f"{run.interval_end:%Y%m%dT%H%M%SZ}",
-            run_id=run.run_id,
-            as_of=run.interval_end,
-            rng=np.random.default_rng(run.settings.seed),
-        )
-        if fitted.is_empty():
-            return StageCount(0, 0, note="no resolved market with a price: nothing to fit")
-        version = fitted["version"][0]
-        written = _written(
-            run.lake.replace_part("recalibration_state", fitted, column="version", values=[version])
-        )
-    states = run.lake.read("recalibration_state", pl.col("as_of") <= run.interval_end)
-    bring_into_force(run, states, reason or "a run before this one ended too early to do so")
-    if rows is None:
+    if not reason:
+        bring_into_force(run, "a run before this one ended too early to do so")
         return StageCount(0, 0, note="no fit is due")
+    rows = resolved_rows(run)
+    fitted = build_recalibration(
+        rows,
+        version="",
+        run_id=run.run_id,
+        as_of=run.interval_end,
+        rng=np.random.default_rng(run.settings.seed),
+    )
+    if fitted.is_empty():
+        return StageCount(0, 0, note="no resolved market with a price: nothing to fit")
+    done = run.lake.upsert("recalibration_state", named(fitted, run.interval_end))
+    bring_into_force(run, reason)
     served = fitted.filter(pl.col("served") != "price")["pool"].sort().to_list()
     said = f"correcting {', '.join(served)}" if served else "prices stay as they are"
-    return StageCount(rows.height, fitted.height, written, note=f"fitted because {reason}; {said}")
+    note = f"fitted because {reason}; {said}"
+    return StageCount(rows.height, fitted.height, _written(done), note=note)
 
 
-def bring_into_force(run: Run, states: pl.DataFrame, reason: str) -> None:
-    """Chooses the newest version where nobody has chosen it before."""
+def named(fitted: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
+    """The rows of one fit under the name of their instant and content."""
+    content = fitted.drop("version", "run_id").write_ndjson()
+    digest = hashlib.sha256(content.encode()).hexdigest()[:12]
+    return fitted.with_columns(version=pl.lit(f"{as_of:%Y%m%dT%H%M%SZ}-{digest}"))
+
+
+def bring_into_force(run: Run, reason: str) -> None:
+    """Chooses the newest version where nobody has chosen it before; no run over the past does."""
+    states = run.lake.read("recalibration_state")
+    if states.is_empty() or states["as_of"].max() > run.interval_end:  # type: ignore[operator]
+        return
     choices = run.lake.read("recalibration_choice")
-    newest = states.sort("as_of").tail(1)["version"].to_list()
-    if not newest or newest[0] in choices["version"].to_list():
+    newest = states.filter(pl.col("as_of") == pl.col("as_of").max())["version"].unique()
+    fresh = newest.filter(~newest.is_in(choices["version"].implode())).to_list()
+    if not fresh:
         return
     later = [at + timedelta(microseconds=1) for at in choices["chosen_at"].to_list()]
     at = max([run.interval_end, *later])
-    row = choose(newest[0], states, at=at, by=BY_FLOW, reason=reason)
+    row = choose(fresh[0], states, at=at, by=BY_FLOW, reason=reason)
     run.lake.upsert("recalibration_choice", row)
 
 
@@ -113,22 +119,35 @@ def in_force_at(run: Run) -> Recalibration:
 
 
 def why_due(run: Run, states: pl.DataFrame) -> str:
-    """Why maps have to be fitted now; "" where they have not."""
+    """Why maps have to be fitted now; "" where they have not.
+
+    Due is a fit when the run asks for one (``parameters["refit"]``), when there is none, when the
+    newest is of the run's own instant, for more may be known of it by now, when it is older than
+    the setting, and once for each drift. The past is not fitted again behind a newer fit.
+    """
     if run.parameters.get("refit"):
         return "it was asked for"
-    earlier = states.filter(pl.col("as_of") <= run.interval_end)
-    if earlier.is_empty():
-        return "there was none" if states.is_empty() else ""
-    newest = earlier["as_of"].max()
+    if states.is_empty():
+        return "there was none"
+    newest = states["as_of"].max()
+    assert isinstance(newest, datetime)
+    if newest > run.interval_end:
+        return ""
     if newest == run.interval_end:
         return "this instant is gone over again"
     days = run.settings.refit_days
-    if newest <= run.interval_end - timedelta(days=days):  # type: ignore[operator]
+    if newest <= run.interval_end - timedelta(days=days):
         return f"the last one is {days} days old"
-    found = run.lake.read(
-        "calibration_drift", (pl.col("run_id") == run.run_id) & (pl.col("as_of") > newest)
-    )
-    return "calibration has drifted" if refit_due(found) else ""
+    return "calibration has drifted" if has_drifted_since(run, newest) else ""
+
+
+def has_drifted_since(run: Run, instant: datetime) -> bool:
+    """Whether the run's own test finds a drift that the last test up to an instant did not."""
+    tests = run.lake.read("calibration_drift", pl.col("as_of") <= run.interval_end)
+    before = tests.filter(pl.col("as_of") <= instant)
+    before = before.filter(pl.col("as_of") == pl.col("as_of").max())
+    own = tests.filter(pl.col("run_id") == run.run_id)
+    return refit_due(own) and not refit_due(before)
 
 
 def _written(result: UpsertResult) -> int:

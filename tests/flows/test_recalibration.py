@@ -85,7 +85,7 @@ def test_a_first_run_fits_and_brings_into_force_what_it_fitted(
     done = recalibration.recalibration(run)
     assert "there was none; correcting *" in done.note
     served = recalibration.in_force_at(run)
-    assert served.version == "20261001T000000Z"
+    assert served.version.startswith("20261001T000000Z-")
     assert recalibration.recalibration(run_at(AS_OF + timedelta(days=1))).note == "no fit is due"
 
 
@@ -122,6 +122,48 @@ def test_a_fit_is_due_when_the_newest_is_old_when_asked_and_when_calibration_dri
     assert recalibration.why_due(now, recent) == "calibration has drifted"
 
 
+def test_one_drift_asks_for_one_fit_however_long_it_is_seen(run_at: Callable[..., Run]) -> None:
+    first = run_at(AS_OF - timedelta(days=40))
+    history(first.lake, lambda days: np.where(days > 30, 1.0, 0.3))
+    notes = []
+    for day in range(40, -1, -2):
+        run = run_at(AS_OF - timedelta(days=day))
+        recalibration.drift(run)
+        notes.append(recalibration.recalibration(run).note)
+    assert len([note for note in notes if "calibration has drifted" in note]) == 1
+
+
+def test_a_fit_over_the_past_takes_no_newer_one_out_of_force(run_at: Callable[..., Run]) -> None:
+    history(run_at().lake, lambda days: np.full_like(days, 0.5))
+    recalibration.recalibration(run_at(AS_OF - timedelta(days=40)))
+    recalibration.recalibration(run_at())
+    newest = recalibration.in_force_at(run_at()).version
+    between = run_at(AS_OF - timedelta(days=20))
+    assert recalibration.recalibration(between).note == "no fit is due"
+    asked = run_at(AS_OF - timedelta(days=20), refit=True)
+    assert "it was asked for" in recalibration.recalibration(asked).note
+    assert recalibration.in_force_at(run_at()).version == newest
+
+
+def test_a_fit_of_the_same_instant_to_other_outcomes_is_a_version_of_its_own(
+    run_at: Callable[..., Run],
+) -> None:
+    run = run_at()
+    history(run.lake, lambda days: np.full_like(days, 0.5))
+    recalibration.recalibration(run)
+    first = recalibration.in_force_at(run).version
+    turned = run.lake.read("label_status").drop("schema_version").with_columns(
+        label=pl.when(pl.int_range(pl.len()) % 3 == 0)
+        .then(pl.lit("RESOLVED_FALSE")).otherwise(pl.col("label"))
+    )  # fmt: skip
+    run.lake.upsert("label_status", turned)
+    recalibration.recalibration(run_at())
+    second = recalibration.in_force_at(run).version
+    assert first != second
+    stored = run.lake.read("recalibration_state")["version"]
+    assert {first, second} == set(stored)
+
+
 def test_a_run_over_the_past_neither_fits_nor_sees_what_was_fitted_later(
     run_at: Callable[..., Run],
 ) -> None:
@@ -145,7 +187,7 @@ def test_what_a_person_took_back_stays_back_until_the_next_fit(
     assert recalibration.in_force_at(run).version == "identity"
     later = run_at(AS_OF + timedelta(days=8))
     recalibration.recalibration(later)
-    assert recalibration.in_force_at(later).version == "20261009T000000Z"
+    assert recalibration.in_force_at(later).version.startswith("20261009T000000Z-")
 
 
 def test_a_run_that_ended_between_fit_and_choice_is_completed_by_the_next(
@@ -158,7 +200,7 @@ def test_a_run_that_ended_between_fit_and_choice_is_completed_by_the_next(
     run.lake.replace("recalibration_choice", none)
     assert recalibration.in_force_at(run).version == "identity"
     recalibration.recalibration(run_at())
-    assert recalibration.in_force_at(run).version == "20261001T000000Z"
+    assert recalibration.in_force_at(run).version.startswith("20261001T000000Z-")
 
 
 def test_calibrated_prices_are_left_as_they_are(run_at: Callable[..., Run]) -> None:
