@@ -15,6 +15,7 @@ from prefect.runtime import flow_run
 
 from flows.backfill_days import backfill_days, day_run, end_of
 from flows.daily import INGESTION, SHARED
+from flows.missed_runs import runs_of_days
 from flows.pipeline import begin, perform, shown, under_way
 from flows.runs import FlowError, Run, StageCount
 from flows.settings import FlowSettings
@@ -90,11 +91,9 @@ def days_between(first: date, last: date) -> list[date]:
 
 def reasons(run: Run, days: list[date], *, only_failed: bool) -> dict[date, str]:
     """Why each day is to run; "" for one that stays as it is."""
-    rows = run.lake.read("run_metadata", columns=("run_id", "status", "error_stage"))
-    known = {run_id: (status, stage) for run_id, status, stage in rows.iter_rows()}
-    found = {}
+    known, found = runs_of_days(day_run(run, days[-1])), {}
     for day in days:
-        status, stage = known.get(day_run(run, day).run_id, ("missing", None))
+        status, stage = known.get(day, ("missing", None))
         said = "it has no run" if status == "missing" else f"its run is {status}"
         said += f" in {stage}" if stage else ""
         found[day] = "" if only_failed and status == "SUCCESS" else said

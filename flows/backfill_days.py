@@ -19,6 +19,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from flows import forecasts, recalibration, stages
 from flows.pipeline import as_task, perform
 from flows.runs import Run, StageCount, window_length
+from market_data.lake_damage import naming_damage
 
 AT_ONCE = tuple(as_task(stage) for stage in (stages.metrics, recalibration.drift, stages.trust))
 IN_ORDER = tuple(
@@ -83,6 +84,7 @@ def _score(run: Run) -> ExitStack:
     """The first part of a day; its row stays RUNNING until what is returned is closed."""
     with ExitStack() as stack:
         stack.enter_context(run.recorded())
+        stack.enter_context(naming_damage(run.lake))
         for stage in AT_ONCE:
             perform(stage, run, title=_title(stage.name, run))
         return stack.pop_all()

@@ -203,11 +203,15 @@ def _keep(run: Run, rows: pl.DataFrame) -> int:
     digest = rows["version"][0].rpartition("-")[2]
     if not versions.is_empty() and versions["version"][-1].rpartition("-")[2] == digest:
         return 0
-    kept = versions["version"][-run.settings.conformal.keep_versions :].to_list()
-    others = stored.filter(
-        pl.col("version").is_in(kept) & (pl.col("fitted_at") < run.interval_end)
-    ).drop("schema_version")
-    run.lake.replace("conformal_state", pl.concat([others, rows], how="diagonal_relaxed"))
+    # A version of its own, never the whole table: another pipeline may be adding one, too.
+    run.lake.replace_part(
+        "conformal_state", rows, column="version", values=[rows["version"][0]]
+    )
+    at_once = versions.filter(pl.col("fitted_at") == run.interval_end)["version"].to_list()
+    old = [*versions["version"][: -run.settings.conformal.keep_versions].to_list(), *at_once]
+    if old:
+        none = empty("conformal_state")
+        run.lake.replace_part("conformal_state", none, column="version", values=old)
     return rows.height
 
 

@@ -1,10 +1,12 @@
 """Records that were rejected: what there is, and reading them again with today's parsers.
 
 A letter keeps its record as text, so that a record of which a parser once thought too little
-becomes a row when the parser has learned to read it. The letter stays, and says when it was settled
-and by which run. Of two records of a market the venue's own time decides: an old one takes nothing
-from a newer one. A letter without an answer of a venue is a request that failed; the next ingestion
-makes the same request, so nothing is done here.
+becomes a row when the parser has learned to read it, or is told to leave it out. The letter stays,
+and says when it was settled and by which run. Of two records of a market the venue's own time
+decides, and where that is the same, when each was received: an old one takes nothing from a newer
+one. A letter without an answer of a venue is a request that failed; the next ingestion makes the
+same request, as it asks for the flows of a market that has become known and for an outcome that
+could not be read, so nothing is done here.
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ from prefect import flow
 from flows.pipeline import as_task, begin, carry_out, flow_run_title
 from flows.runs import Run, StageCount
 from flows.settings import FlowSettings
-from market_data.errors import RecordRejected
+from market_data.errors import RecordLeftOut, RecordRejected
 from market_data.event_ingest import store_event_records
+from market_data.flow_rows import UNKNOWN_CONDITION
 from market_data.ingest import store_market_records
 from market_data.intake import Progress, Stores
 from market_data.lake import Lake
@@ -30,7 +33,7 @@ from market_data.raw import RawStore
 from market_data.venues.kalshi import parse as kalshi
 from market_data.venues.manifold import parse as manifold
 from market_data.venues.polymarket import parse as polymarket
-from market_data.venues.sources import EVENTS_SOURCE, SOURCES
+from market_data.venues.sources import EVENTS_SOURCE, FLOWS_SOURCE, OUTCOMES_SOURCE, SOURCES
 
 READERS: dict[str, Callable[[Any], Any]] = {
     SOURCES["polymarket"].markets: polymarket.parse_market,
@@ -38,7 +41,14 @@ READERS: dict[str, Callable[[Any], Any]] = {
     SOURCES["manifold"].markets: manifold.parse_market,
     EVENTS_SOURCE: polymarket.parse_event,
 }
-"""Who reads the records of a source. A point of a history is no record of its own: it stays."""
+"""Who reads the records of a source. A point of a history or a flow of collateral stays."""
+
+ASKED = "asked again by the next ingestion"
+OWED = "fetched once their market is known"
+STAYS = "points and flows stay"
+
+_Readable = tuple[str, str, datetime, Any]
+"""(source, raw file, when the record was received, record)."""
 
 
 def listed(lake: Lake, *, source: str = "", reason: str = "") -> list[dict[str, Any]]:
@@ -81,7 +91,7 @@ def letters(run: Run) -> StageCount:
     is_record = pl.col("raw_sha256").is_not_null() & pl.col("source").is_in(list(READERS))
     rows = still_open.filter(is_record)
     readable, rejected = _read(rows)
-    written = _store(run, readable)
+    written = _store(run, [found for found in readable.values() if found is not None])
     settled = rows.filter(pl.col("letter_id").is_in(list(readable)))
     run.lake.upsert(
         "dead_letter",
@@ -90,21 +100,35 @@ def letters(run: Run) -> StageCount:
             settled_by=pl.lit(run.run_id),
         ),
     )
-    failed = still_open.filter(pl.col("raw_sha256").is_null())
-    points = still_open.filter(pl.col("raw_sha256").is_not_null() & ~is_record)
+    others = still_open.filter(~is_record).with_columns(_what_becomes().alias("becomes"))
     note = "; ".join(
         f"{said}: {_by_reason(found)}"
         for said, found in (
             ("settled", settled["reason"].to_list()),
             ("rejected again", rejected),
-            ("asked again by the next ingestion", failed["reason"].to_list()),
-            ("points of histories stay", points["reason"].to_list()),
+            *(
+                (said, others.filter(becomes=said)["reason"].to_list())
+                for said in (ASKED, OWED, STAYS)
+            ),
         )
         if found
     )
     aside = still_open.height - settled.height
     return StageCount(
         still_open.height, settled.height, written, aside, note=note or "none is open"
+    )
+
+
+def _what_becomes() -> pl.Expr:
+    """What comes of a letter that is no record of ``READERS``."""
+    is_asked = pl.col("raw_sha256").is_null() | (pl.col("source") == OUTCOMES_SOURCE)
+    is_owed = (pl.col("source") == FLOWS_SOURCE) & (pl.col("reason") == UNKNOWN_CONDITION)
+    return (
+        pl.when(is_asked)
+        .then(pl.lit(ASKED))
+        .when(is_owed)
+        .then(pl.lit(OWED))
+        .otherwise(pl.lit(STAYS))
     )
 
 
@@ -117,33 +141,35 @@ def _chosen(lake: Lake, source: str, reason: str) -> pl.DataFrame:
     return lake.read("dead_letter", wanted)
 
 
-def _read(rows: pl.DataFrame) -> tuple[dict[str, tuple[str, str, Any]], list[str]]:
-    """(source, raw file, record) by letter of what can be read now; reasons of all others."""
-    readable: dict[str, tuple[str, str, Any]] = {}
+def _read(rows: pl.DataFrame) -> tuple[dict[str, _Readable | None], list[str]]:
+    """What can be read now by letter, None where it is left out; reasons of all others."""
+    readable: dict[str, _Readable | None] = {}
     rejected = []
-    named = rows.select("letter_id", "source", "raw_sha256", "record")
-    for letter, source, raw_sha256, text in named.iter_rows():
+    named = rows.select("letter_id", "source", "raw_sha256", "first_seen_at", "record")
+    for letter, source, raw_sha256, received_at, text in named.iter_rows():
         try:
             record = orjson.loads(text)
             READERS[source](record)
         except orjson.JSONDecodeError:
             rejected.append("CUT_SHORT")
+        except RecordLeftOut:
+            readable[letter] = None
         except RecordRejected as error:
             rejected.append(error.reason)
         else:
-            readable[letter] = (source, raw_sha256, record)
+            readable[letter] = (source, raw_sha256, received_at, record)
     return readable, rejected
 
 
-def _store(run: Run, readable: dict[str, tuple[str, str, Any]]) -> int:
-    """Stores records by source and raw file; how many rows were new or changed."""
-    stores = Stores(run.lake, RawStore(run.settings.raw), run.now)
+def _store(run: Run, readable: list[_Readable]) -> int:
+    """Stores records by source, raw file and time; how many rows were new or changed."""
     platforms = {sources.markets: platform for platform, sources in SOURCES.items()}
-    groups: dict[tuple[str, str], list[Any]] = {}
-    for source, raw_sha256, record in readable.values():
-        groups.setdefault((source, raw_sha256), []).append(record)
+    groups: dict[tuple[str, str, datetime], list[Any]] = {}
+    for source, raw_sha256, received_at, record in readable:
+        groups.setdefault((source, raw_sha256, received_at), []).append(record)
     written = 0
-    for (source, raw_sha256), records in groups.items():
+    for (source, raw_sha256, received_at), records in groups.items():
+        stores = Stores(run.lake, RawStore(run.settings.raw), lambda at=received_at: at)
         if source == EVENTS_SOURCE:
             done, records = store_event_records(stores, records, raw_sha256)
             written += done.rows_written

@@ -103,7 +103,7 @@ class _Task:
 
 @contextmanager
 def spread_over(address: str, *, store_bytes: int = 1 << 30) -> Iterator[Spread]:
-    """Connects to a Ray cluster for as long as the block lasts.
+    """Connects to a Ray cluster for as long as the block lasts; a block inside shares it.
 
     Args:
         address: of the cluster; "local" starts one of one node that ends with the block, "" none.
@@ -116,6 +116,11 @@ def spread_over(address: str, *, store_bytes: int = 1 << 30) -> Iterator[Spread]
     import ray
     from ray.data import DataContext
 
+    resources: Any = ray.cluster_resources
+    if ray.is_initialized():  # by a run around this one, which also ends it
+        yield OnRay(width=max(1, int(resources().get("CPU", 1))))
+        return
+
     own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": store_bytes}
     connect: Any = ray.init
     connect(
@@ -126,7 +131,6 @@ def spread_over(address: str, *, store_bytes: int = 1 << 30) -> Iterator[Spread]
     )
     DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
-    resources: Any = ray.cluster_resources
     try:
         yield OnRay(width=max(1, int(resources().get("CPU", 1))))
     finally:

@@ -61,14 +61,35 @@ def unfinished(
 
 
 def inputs_of(lake: Lake) -> dict[str, str]:
-    """Digest of what each day's features are computed from; a day depends on those before it."""
-    moved = (pl.col("field") == "event_id") & (pl.col("kind") == "CONFLICT")
-    conflicts = lake.read("market_registry_history", moved, columns=("market_id",)).height
-    digest, found = f"{FORMULA_VERSION} {conflicts}", {}
+    """Digest of what each day's features are computed from; a day depends on those before it.
+
+    Its data files, and of the markets that have prices on it, the events and the markets of other
+    platforms that they belong to.
+    """
+    facts, found = _facts(lake), {}
+    digest = FORMULA_VERSION
     for day, files in lake.files("market_snapshot").items():
-        digest = hashlib.sha256("\n".join([digest, *files]).encode()).hexdigest()
+        said = "\n".join([digest, str(facts.get(day, 0)), *files])
+        digest = hashlib.sha256(said.encode()).hexdigest()
         found[day] = digest
     return found
+
+
+def _facts(lake: Lake) -> dict[str, int]:
+    """One number of each day, another one when an event or a match of its markets is another."""
+    registry = lake.read("market_registry", columns=("market_id", "event_id"))
+    matches = lake.read("market_match", columns=("market_id", "other_id"))
+    said = pl.concat(
+        [
+            registry.select("market_id", _fact=pl.struct("market_id", "event_id").hash(1)),
+            matches.select("market_id", _fact=pl.struct("market_id", "other_id").hash(2)),
+        ]
+    )
+    of_market = said.group_by("market_id").agg(pl.col("_fact").sum())
+    present = lake.scan("market_snapshot").select("dt", "market_id").unique()
+    days = present.join(of_market.lazy(), on="market_id", how="left").group_by("dt")
+    numbers = days.agg(pl.col("_fact").sum()).collect(engine="streaming")
+    return dict(numbers.iter_rows())
 
 
 def remember(lake: Lake, days: Sequence[str], inputs: Mapping[str, str]) -> None:

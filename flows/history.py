@@ -115,21 +115,20 @@ def latest_context(
     context_steps: int,
     liquidity: str = "",
 ) -> Contexts | None:
-    """What a model is shown now: the origin is the first step at or after the last price.
+    """What a model is shown now; None where the last price is too old to stand for the present.
 
     Args:
         market_id: the market.
         t: [N] int64 seconds since the epoch, ascending, at most ``until``.
         p: [N] float64 in [0, 1].
-        until: the present.
+        until: the present; the origin is the last step at or before it.
         context_steps: longest context.
         liquidity: bucket now.
     """
     if t.size < 2:
         return None
     freq = CADENCES[usual_cadence(t)]
-    last = min(-(-int(t[-1]) // freq), until // freq) * freq
-    grid = last + freq * np.arange(1 - context_steps, 1, dtype=np.int64)
+    grid = until // freq * freq + freq * np.arange(1 - context_steps, 1, dtype=np.int64)
     values = resample(t, p, grid, max_fill_seconds=max(MAX_FILL_SECONDS, 2 * freq))
     if not np.isfinite(values[-1]):
         return None

@@ -61,8 +61,10 @@ def outcomes(run: Run) -> StageCount:
             rest, stores, market_ids=_within_reach(run), progress=run.progress
         ),
     )
-    note = f"{result.failures} outcomes could not be asked for" if result.failures else ""
-    return _count(result, note)
+    named = [f"failed for good: {', '.join(result.failed)}"] if result.failed else []
+    if result.failures:
+        named.append(f"{result.failures} outcomes could not be asked for")
+    return _count(result, "; ".join(named))
 
 
 def matches(run: Run) -> StageCount:

@@ -20,23 +20,33 @@ from flows.runs import Run, StageCount
 DAY = timedelta(days=1)
 
 
-def missed_days(run: Run) -> list[date]:
-    """The days before that of ``run``'s end, oldest first, that have no successful daily run."""
+def runs_of_days(run: Run) -> dict[date, tuple[str, str | None]]:
+    """(status, error stage) of each day that has a daily run of this configuration.
+
+    A day has the runs whose interval ends within the following day; one success is enough.
+    """
     known = run.lake.read(
         "run_metadata",
-        (pl.col("pipeline") == run.pipeline)
-        & (pl.col("config_hash") == run.config_hash)
-        & (pl.col("interval_end") < midnight(run.interval_end.date())),
-        columns=("interval_end", "status"),
+        (pl.col("pipeline") == "daily") & (pl.col("config_hash") == run.config_hash),
+        columns=("interval_end", "status", "error_stage"),
     )
-    if known.is_empty():
-        return []
-    ended: list[datetime] = known["interval_end"].to_list()
-    done = {at.date() - DAY for at in known.filter(status="SUCCESS")["interval_end"].to_list()}
+    found: dict[date, tuple[str, str | None]] = {}
+    for at, status, stage in known.sort("interval_end").iter_rows():
+        day = at.date() - DAY
+        if found.get(day, ("", None))[0] != "SUCCESS":
+            found[day] = (status, stage)
+    return found
+
+
+def missed_days(run: Run) -> list[date]:
+    """The days before that of ``run``'s end, oldest first, that have no successful daily run."""
     own = run.interval_end.date() - DAY
-    first = max(min(ended).date() - DAY, own - run.settings.catch_up_days * DAY)
+    known = {day: said for day, said in runs_of_days(run).items() if day < own}
+    if not known:
+        return []
+    first = max(min(known), own - run.settings.catch_up_days * DAY)
     days = [first + k * DAY for k in range((own - first).days)]
-    return [day for day in days if day not in done]
+    return [day for day in days if known.get(day, ("", None))[0] != "SUCCESS"]
 
 
 def catch_up(run: Run) -> StageCount:

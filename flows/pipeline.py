@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+import polars as pl
 from prefect import get_run_logger
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
@@ -50,6 +51,9 @@ def flow_run_title() -> str:
     return f"{flow_run.flow_name} {day.astimezone(UTC):%Y-%m-%d}"
 
 
+CLOCK_SKEW = timedelta(minutes=5)
+
+
 def begin(
     as_of: datetime | None,
     flow_settings: FlowSettings | None,
@@ -60,17 +64,19 @@ def begin(
     """The run of a pipeline over the longest configured window before ``as_of``.
 
     Raises:
-        ValueError: ``as_of`` has no time zone.
+        ValueError: ``as_of`` has no time zone, or nothing is known of that time yet.
     """
     chosen = flow_settings or settings.load()
     until = as_of or datetime.now(UTC)
     if until.tzinfo is None:
         raise ValueError("as_of must have a time zone, such as 2026-10-01T00:00:00Z")
     until = until.astimezone(UTC).replace(microsecond=0)  # the run's id speaks in seconds
+    lake = Lake(chosen.lake)
+    refuse_the_future(lake, until)
     longest = max(window_length(window) for window in chosen.windows)
     return Run(
         pipeline=pipeline,
-        lake=Lake(chosen.lake),
+        lake=lake,
         settings=chosen,
         interval_start=until - longest,
         interval_end=until,
@@ -78,6 +84,23 @@ def begin(
         now=lambda: datetime.now(UTC),
         progress=progress or silent,
     )
+
+
+def refuse_the_future(lake: Lake, until: datetime) -> None:
+    """Refuses an instant of which nobody can know anything yet.
+
+    Later than the clock is allowed as far as the lake's prices reach: an archive may be of a time
+    to come.
+
+    Raises:
+        ValueError: the instant lies in the future.
+    """
+    if until <= datetime.now(UTC) + CLOCK_SKEW:
+        return
+    newest = lake.scan("market_snapshot").select(pl.col("ts").max()).collect().item()
+    if newest is not None and until > newest + timedelta(days=1):
+        said = f"{until:%Y-%m-%d %H:%M} UTC lies in the future"
+        raise ValueError(f"{said}: prices are known until {newest:%Y-%m-%d %H:%M}")
 
 
 def carry_out(run: Run, planned: Iterable[Task[[Run], StageCount]]) -> Run:

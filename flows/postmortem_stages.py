@@ -115,7 +115,16 @@ def _due(run: Run, resolved: pl.DataFrame, sources: Sources) -> pl.DataFrame:
     )  # fmt: skip
     stored = run.lake.read(_TABLE, columns=("market_id", "inputs_digest"))
     fresh = digests.join(stored, on=["market_id", "inputs_digest"], how="anti")
+    fresh = fresh.join(_beyond_prices(run.lake), on="market_id", how="anti")
     return resolved.join(fresh, on="market_id", how="inner").select(MARKET_COLUMNS)
+
+
+def _beyond_prices(lake: Lake) -> pl.DataFrame:
+    """Stored post-mortems that begin before the oldest price: nobody can make them again."""
+    days = list(lake.files("market_snapshot"))
+    begun = pl.col("path_ts").list.first().dt.strftime("%Y-%m-%d")
+    stored = lake.scan(_TABLE).filter(begun < min(days)) if days else lake.scan(_TABLE)
+    return stored.select("market_id").collect()
 
 
 def _texts(rows: pl.DataFrame, columns: tuple[str, ...] | list[str], name: str) -> pl.DataFrame:

@@ -27,6 +27,8 @@ SCORE_TABLES = (
     "calibration_metrics", "reliability_curve", "reliability_isotonic", "calibration_drift",
 )  # fmt: skip
 """Tables whose rows belong to a run."""
+CUTOFF_DAYS = 2
+"""A market that ended on the first day of a window is scored by prices of the days before it."""
 
 
 @flow(
@@ -112,12 +114,15 @@ STAGES = tuple(as_task(stage) for stage in (old_days, old_runs, old_answers, upk
 
 def _refuse_too_few_days(run: Run) -> None:
     days = run.settings.retention.market_snapshot_days
-    longest = max(window_length(window) for window in run.settings.windows).days
-    needed = max(longest, run.settings.conformal.days + LOOKBACK.days)
+    settings = run.settings
+    longest = max(window_length(window) for window in settings.windows).days
+    tested = settings.drift_recent_days + settings.drift_reference_days
+    corrected = settings.conformal.days + LOOKBACK.days
+    needed = max(longest, tested, corrected) + CUTOFF_DAYS
     if 0 < days < needed:
         raise FlowError(
-            f"flows.retention.market_snapshot_days is {days}: scores and corrections look back "
-            f"{needed} days"
+            f"flows.retention.market_snapshot_days is {days}: scores, the test for drift and "
+            f"corrections look back {needed} days"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import secrets
 import socket
 import threading
 import time
@@ -284,6 +285,7 @@ def bucket() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():
             patch.setenv(name, value)
-        boto3.client("s3").create_bucket(Bucket="marketcal")
-        yield "s3://marketcal"
+        name = f"marketcal-{secrets.token_hex(4)}"  # all servers of a process share their buckets
+        boto3.client("s3").create_bucket(Bucket=name)
+        yield f"s3://{name}"
     server.stop()

@@ -201,3 +201,22 @@ def test_ingestion_comes_first_where_it_is_asked_for(
 def test_a_range_that_is_none_is_refused(first: date, last: date, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         days_between(first, last)
+
+
+def test_a_day_that_the_schedule_has_scored_is_left_alone_where_only_others_are_asked_for(
+    lake_of: Callable[..., FlowSettings],
+) -> None:
+    settings = lake_of()
+    half_an_hour_later = end_of(LAST) + timedelta(minutes=30)
+    daily.calibrate.fn(half_an_hour_later, settings)
+    planned = backfill.fn(LAST, LAST, settings, only_failed=True, dry_run=True)
+    assert [count.note for count in planned.stages.values()] == ["stays: its run is SUCCESS"]
+
+
+def test_days_of_which_nobody_can_know_anything_yet_are_refused(
+    lake_of: Callable[..., FlowSettings],
+) -> None:
+    settings = lake_of()
+    with pytest.raises(ValueError, match="lies in the future: prices are known until 2026-"):
+        backfill.fn(date(2990, 1, 1), date(2990, 1, 2), settings)
+    assert Lake(settings.lake).read("run_metadata", pl.col("pipeline") == "backfill").is_empty()

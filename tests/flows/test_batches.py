@@ -114,6 +114,23 @@ def test_a_changed_day_makes_it_and_all_later_days_unfinished(
     assert feature_days.unfinished(lake, days, feature_days.inputs_of(lake)) == days[3:]
 
 
+def test_a_match_that_is_found_later_reaches_the_days_of_its_markets(
+    lake: Lake, registry: pl.DataFrame
+) -> None:
+    days = batches.day_batches(lake, until=BASE + timedelta(days=DAYS), rows_at_once=1)
+    inputs = feature_days.inputs_of(lake)
+    for part, frame in feature_days.feature_days(lake, days, registry):
+        lake.replace_part("feature_frame", frame, column="dt", values=part)
+        feature_days.remember(lake, part, inputs)
+    first = lake.read("market_snapshot", pl.col("market_id") == "m3")["dt"].min()
+    lake.upsert(
+        "market_match",
+        pl.DataFrame({"market_id": ["m3"], "other_id": ["m7"], "score": [1.0], "reason": [""]}),
+    )
+    left = feature_days.unfinished(lake, days, feature_days.inputs_of(lake))
+    assert left == [part for part in days if part[0] >= first]
+
+
 def test_a_day_whose_rows_are_gone_is_unfinished(lake: Lake, registry: pl.DataFrame) -> None:
     days = batches.day_batches(lake, until=BASE + timedelta(days=DAYS), rows_at_once=1)
     inputs = feature_days.inputs_of(lake)

@@ -57,7 +57,7 @@ def test_by_default_every_row_stays(
 def test_what_is_old_goes_and_a_second_run_changes_nothing(
     copy_of: Callable[..., FlowSettings], undisturbed: Run
 ) -> None:
-    settings = copy_of(trust_score_days=3, forecast_band_days=1, market_snapshot_days=90)
+    settings = copy_of(trust_score_days=3, forecast_band_days=1, market_snapshot_days=212)
     until = undisturbed.interval_end
     before = Lake(settings.lake).read("trust_score")
     first = retention.fn(until, settings)
@@ -65,7 +65,9 @@ def test_what_is_old_goes_and_a_second_run_changes_nothing(
     assert left.height + first.stages["old_days"].rows_written == before.height
     assert left["ts"].min() >= until - timedelta(days=3)  # type: ignore[operator]
     assert first.stages["old_days"].note == f"removed: trust_score {before.height - left.height:,}"
-    later = until + timedelta(days=120)
+    later = until + timedelta(days=300)
+    today = first.lake.read("market_snapshot").head(1).with_columns(ts=pl.lit(later))
+    first.lake.upsert("market_snapshot", today.cast({"ts": pl.Datetime("us", "UTC")}))
     emptied = retention.fn(later, settings)
     assert "market_snapshot" in emptied.stages["old_days"].note
     assert "feature_frame" in emptied.stages["old_days"].note
@@ -115,7 +117,7 @@ def test_answers_as_received_go_only_where_that_is_asked_for(
 def test_days_that_scores_need_are_refused(
     copy_of: Callable[..., FlowSettings], undisturbed: Run
 ) -> None:
-    with pytest.raises(FlowError, match=r"market_snapshot_days is 30: .* look back 90 days"):
+    with pytest.raises(FlowError, match=r"market_snapshot_days is 30: .* look back 212 days"):
         retention.fn(undisturbed.interval_end, copy_of(market_snapshot_days=30))
     with pytest.raises(ValidationError):
         RetentionSettings(version_days=0)

@@ -59,5 +59,7 @@ def test_raw_answers_are_kept_on_an_object_store(bucket: str) -> None:
     first, again = store.put("venue/markets", answers), store.put("venue/markets", answers)
     assert (first.is_new, again.is_new) == (True, False)
     assert [answer.body for answer in store.read(first)] == [b'{"x": [1,  2]}', b"[]"]
-    found = boto3.client("s3").list_objects_v2(Bucket="marketcal", Prefix="raw/")["Contents"]
+    found = boto3.client("s3").list_objects_v2(Bucket=bucket.removeprefix("s3://"), Prefix="raw/")[
+        "Contents"
+    ]
     assert [entry["Key"] for entry in found] == [f"raw/{first.path}"]
