@@ -299,10 +299,18 @@ def recalibrations(rows: Sequence[Row]) -> list[scoreboard_pb2.Recalibration]:
             method={"own": row["method"], "pool": methods[ANY]}.get(row["served"], "identity"),
             brier_difference=_estimate(row, "difference"),
             event_count=row["validation_events"],
-            reason=_SERVED.get(row["served"]) or "; ".join(row["reasons"] or ()),
+            reason=_reason(row),
         )
         for row in rows
     ]
+
+
+def _reason(row: Row) -> str:
+    """Why a map is in force or not."""
+    if row["served"] in _SERVED:
+        return _SERVED[row["served"]]
+    withheld = ("the map of all categories was worse here",) if row["promoted"] else ()
+    return "; ".join([*withheld, *(row["reasons"] or ())])
 
 
 def coverage(row: Row) -> segments_pb2.Estimate:

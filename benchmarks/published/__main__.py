@@ -12,6 +12,7 @@ from benchmarks.published.pictures import reliability_pictures
 from benchmarks.published.real_markets import Horizon, horizons
 
 DOCUMENT, PICTURE = "published_numbers.md", "pictures/real_markets.png"
+FEW_GROUPS = 20
 _HEAD = """# Published numbers, and real markets by horizon
 
 Made by `python -m benchmarks.published --data ../shared/data/dev --write docs`, on recorded data
@@ -103,10 +104,12 @@ def reading(by_horizon: Sequence[Horizon]) -> str:
         f"Calibration errors beyond what a calibrated source shows: {_days(off)}.",
         f"Recalibration is promoted at: {_days(promoted)}.",
     ]
-    if not promoted:
+    kept = [h for h in by_horizon if not h.recalibration["promoted"]]
+    if kept:
+        most = max(-h.recalibration["difference_lo"] for h in kept)
         said.append(
-            "The miscalibration is real and small: correcting it does not pay for the uncertainty "
-            "of the correction, so the price stays."
+            "Where none is promoted no improvement was shown, which is not that there is none: "
+            f"gains of the Brier score up to {most:.4f} lie inside these intervals."
         )
     return "\n".join(said)
 
@@ -124,6 +127,8 @@ def _compared(row: Comparison) -> str:
     verdict = "equal" if row.is_whole and round(row.ours, 6) == row.published else (
         "contained" if row.agrees else "**not contained**"
     )  # fmt: skip
+    if row.groups < FEW_GROUPS:
+        verdict += ", but says little: few groups"
     shown = f"{row.published:.2f}" if row.metric == ACCURACY else f"{row.published}"
     interval = f"{row.lo:.4f}–{row.hi:.4f}"
     return (
