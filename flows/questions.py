@@ -3,7 +3,8 @@
 Rows that are stored are the cache: a text that was judged is not judged again. A model is asked
 about open markets before closed ones, new or changed texts before others, and large volumes first.
 When the endpoint fails, the rules' judgement stands, the run goes on, and its note names the
-failure. What was answered is committed portion by portion.
+failure; a text that the endpoint does not take stops no other. What was answered is committed
+portion by portion.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from calibration_service.questions.client import (
     EndpointError,
     EndpointRefused,
     QuestionClient,
+    QuestionRefused,
 )
 from calibration_service.questions.prompt import cache_key
 from calibration_service.questions.quality import (
@@ -43,6 +45,8 @@ from market_data.lake import Lake, UpsertResult
 
 MARKETS_AT_ONCE = 50_000
 COMMIT_EVERY = 64
+MOST_IN_A_ROW = 3
+"""Questions that fail one after the other before an endpoint counts as away."""
 _TABLE = "question_quality"
 
 
@@ -54,11 +58,13 @@ class Answers:
         rows: not committed yet.
         failed: markets without an answer.
         reasons: what went wrong, each once.
+        in_a_row: questions without an answer since the last good one, for no fault of theirs.
     """
 
     rows: list[Row] = field(default_factory=list)
     failed: set[str] = field(default_factory=set)
     reasons: dict[str, None] = field(default_factory=dict)
+    in_a_row: int = 0
 
 
 def questions(run: Run) -> StageCount:
@@ -127,18 +133,23 @@ def _changed(run: Run, part: pl.DataFrame) -> list[Row]:
 
 
 def _wanted(run: Run, registry: pl.DataFrame, fresh: set[str]) -> Iterator[Asked]:
-    """Markets that the model has not judged yet, the most urgent first."""
+    """Markets that the model has not judged yet, the most urgent first.
+
+    Those that it did not judge when it was asked last come behind the others.
+    """
     model = run.settings.questions.model
-    stored = run.lake.read(_TABLE, pl.col("llm_model") == model, columns=("market_id", "cache_key"))
-    keys = dict(stored.iter_rows())
+    rows = run.lake.read(_TABLE, columns=("market_id", "llm_model", "cache_key", "why_rules"))
+    judged = set(rows.filter(llm_model=model).select("market_id", "cache_key").iter_rows())
+    failed = rows.filter(llm_model=RULES_VERSION, why_rules=ENDPOINT_FAILED)["market_id"]
     is_fresh = pl.col("market_id").is_in(list(fresh))
-    urgent = registry.with_columns(is_fresh.alias("is_fresh")).sort(
-        "is_open", "is_fresh", "volume_24h", "market_id",
-        descending=[True, True, True, False], nulls_last=True,
+    has_failed = pl.col("market_id").is_in(failed.implode())
+    urgent = registry.with_columns(is_fresh=is_fresh, has_failed=has_failed).sort(
+        "has_failed", "is_open", "is_fresh", "volume_24h", "market_id",
+        descending=[False, True, True, True, False], nulls_last=True,
     )  # fmt: skip
     for part in urgent.iter_slices(1_000):
         for market_id, question in questions_of(part):
-            if keys.get(market_id) != cache_key(question, model):
+            if (market_id, cache_key(question, model)) not in judged:
                 yield Asked(market_id, question, run.interval_end)
 
 
@@ -149,7 +160,8 @@ def _ask(run: Run, wanted: Iterator[Asked], answers: Answers) -> int:
         settings.url, settings.model, settings.key, settings.timeout_seconds,
         settings.backoff_seconds, settings.max_requests,
     )  # fmt: skip
-    with QuestionClient(endpoint) as client, ThreadPoolExecutor(settings.concurrency) as threads:
+    client = QuestionClient(endpoint)
+    with ThreadPoolExecutor(settings.concurrency) as threads:
         goes_on = True
         while goes_on and (portion := _next(wanted, min(settings.concurrency,
                                                         client.requests_left))):  # fmt: skip
@@ -177,16 +189,20 @@ def _sort_out(
     answers: Answers,
     model: str,
 ) -> bool:
-    """Keeps what was answered and notes what was not; whether asking on makes sense."""
-    judged = 0
+    """Keeps what was answered and notes what was not; whether asking on makes sense.
+
+    A text that is not taken says nothing of the others; an endpoint that is away, does.
+    """
     for asked, result in zip(portion, found, strict=True):
         if isinstance(result, Judgement):
-            judged += 1
+            answers.in_a_row = 0
             answers.rows.append(model_row(asked, result, model))
         elif not isinstance(result, BudgetSpent):
+            answers.in_a_row += not isinstance(result, QuestionRefused)
             answers.failed.add(asked.market_id)
             answers.reasons[f"{type(result).__name__}: {result}"] = None
-    return judged > 0 and not any(isinstance(one, EndpointRefused) for one in found)
+    refused = any(isinstance(one, EndpointRefused) for one in found)
+    return not refused and answers.in_a_row < MOST_IN_A_ROW
 
 
 def _commit(lake: Lake, answers: Answers) -> int:

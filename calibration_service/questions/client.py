@@ -7,30 +7,32 @@ no connection, late   tried again, twice at most
 429, 5xx              the same
 an answer that is no  the same: nothing of it is used
 JSON of the schema
+400, 413, 422         QuestionRefused: this text is not taken; others may be
 other 4xx, redirect   EndpointRefused: the key, the model or the address is wrong
 ====================  ============================================================================
 
 Before each further try it waits ``backoff · 2^k``, jittered over [½, 1], at most ten seconds. The
-timeout holds for a whole exchange, however slowly bytes arrive. Neither the key nor the market's
-text is part of any error.
+timeout holds for a whole exchange, connecting and headers included. Neither the key nor the
+market's text is part of any error.
 
 ::
 
     EndpointError
     ├── EndpointAway      no connection, too late, 429 or 5xx, three times
     ├── EndpointRefused   asking again will not help
+    ├── QuestionRefused   asking about this question again will not help
     ├── UnusableAnswer    three answers were not what was asked for
     └── BudgetSpent       no request is left; nothing was sent
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Annotated
 
 import httpx
@@ -45,6 +47,9 @@ TRIES = 3
 MAX_REPLY_BYTES = 1 << 20
 LONGEST_PAUSE = 10.0
 _PATH = "/chat/completions"
+_OF_THE_TEXT = (
+    httpx.codes.BAD_REQUEST, httpx.codes.REQUEST_ENTITY_TOO_LARGE, httpx.codes.UNPROCESSABLE_ENTITY,
+)  # fmt: skip
 
 
 class EndpointError(Exception):
@@ -57,6 +62,10 @@ class EndpointAway(EndpointError):
 
 class EndpointRefused(EndpointError):
     """It wants no such request."""
+
+
+class QuestionRefused(EndpointError):
+    """It does not take this text: a filter, or a limit of length."""
 
 
 class UnusableAnswer(EndpointError):
@@ -109,12 +118,11 @@ class _Reply(BaseModel):
 
 
 class QuestionClient:
-    """A connection to an endpoint; several threads may ask at once. Use it as a context manager.
+    """Asks an endpoint within a budget; several threads may ask at once.
 
     Args:
         endpoint: where and how.
         sleep: waits so many seconds.
-        monotonic: clock of timeouts, seconds.
         jitter: a number in [0, 1).
     """
 
@@ -123,33 +131,17 @@ class QuestionClient:
         endpoint: Endpoint,
         *,
         sleep: Callable[[float], None] = time.sleep,
-        monotonic: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._endpoint = endpoint
         self._sleep = sleep
-        self._monotonic = monotonic
         self._jitter = jitter
         self._left = endpoint.max_requests
         self._lock = threading.Lock()
         key = endpoint.key.get_secret_value() if endpoint.key else ""
-        self._client = httpx.Client(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=endpoint.timeout_seconds,
-            follow_redirects=False,
-            trust_env=False,
-        )
-
-    def __enter__(self) -> QuestionClient:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._client.close()
+        self._headers = {"content-type": "application/json"}
+        if key:
+            self._headers["Authorization"] = f"Bearer {key}"
 
     @property
     def requests_left(self) -> int:
@@ -187,32 +179,40 @@ class QuestionClient:
         return longest * (0.5 + 0.5 * self._jitter())
 
     def _exchange(self, body: bytes) -> bytes:
-        """The body of a good reply."""
-        until = self._monotonic() + self._endpoint.timeout_seconds
-        headers = {"content-type": "application/json"}
+        """The body of a good reply. Asked on a loop of its own, which alone can end it in time."""
         try:
-            with self._client.stream(
-                "POST", self._endpoint.address, content=body, headers=headers
-            ) as reply:
-                _check_status(reply.status_code)
-                parts, size = [], 0
-                for part in reply.iter_bytes():
-                    parts.append(part)
-                    size += len(part)
-                    if size > MAX_REPLY_BYTES:
-                        raise UnusableAnswer(f"more than {MAX_REPLY_BYTES:,} bytes")
-                    if self._monotonic() > until:
-                        raise EndpointAway("no whole answer in time")
-                return b"".join(parts)
+            return asyncio.run(self._post(body))
+        except TimeoutError:
+            raise EndpointAway("no whole answer in time") from None
         except httpx.TransportError as error:
             raise EndpointAway(f"no answer ({type(error).__name__})") from None
         except (httpx.InvalidURL, httpx.DecodingError) as error:
             raise EndpointRefused(f"no exchange ({type(error).__name__})") from None
 
+    async def _post(self, body: bytes) -> bytes:
+        seconds = self._endpoint.timeout_seconds
+        async with (
+            asyncio.timeout(seconds),
+            httpx.AsyncClient(
+                headers=self._headers, timeout=seconds, follow_redirects=False, trust_env=False
+            ) as client,
+            client.stream("POST", self._endpoint.address, content=body) as reply,
+        ):
+            _check_status(reply.status_code)
+            parts, size = [], 0
+            async for part in reply.aiter_bytes():
+                parts.append(part)
+                size += len(part)
+                if size > MAX_REPLY_BYTES:
+                    raise UnusableAnswer(f"more than {MAX_REPLY_BYTES:,} bytes")
+            return b"".join(parts)
+
 
 def _check_status(status: int) -> None:
     if status == httpx.codes.TOO_MANY_REQUESTS or status >= httpx.codes.INTERNAL_SERVER_ERROR:
         raise EndpointAway(f"status {status}")
+    if status in _OF_THE_TEXT:
+        raise QuestionRefused(f"status {status}")
     if status != httpx.codes.OK:
         raise EndpointRefused(f"status {status}")
 

@@ -16,6 +16,9 @@ from decimal import Decimal, InvalidOperation
 MAX_LINE = 140
 """Characters of a line."""
 
+_MARKUP = re.compile(
+    r"[<>@`{}\[\]|\\]|://|\bwww\.|\b[a-z0-9-]+\.(?:com|org|net|io|xyz|example)\b", re.IGNORECASE
+)
 _ABSOLUTE = re.compile(
     r"\b(?:definite(?:ly)?|certain(?:ly|ty)?|guarantee(?:d|s)?|always|never|impossible|inevitabl[ey]"
     r"|undoubtedly|unquestionabl[ey]|(?:no|without(?: a)?) doubt|beyond doubt|sure thing|surely"
@@ -113,11 +116,16 @@ def bind(lines: Sequence[str], evidence: str, *, instead: Sequence[str], most: i
 
 
 def why_refused(line: str, evidence: Facts) -> str | None:
-    """Why a line cannot stand: LENGTH, CONTROL, ABSOLUTE or NOT_IN_EVIDENCE; None where it can."""
+    """Why a line cannot stand: LENGTH, CONTROL, MARKUP, ABSOLUTE, NOT_IN_EVIDENCE; None if it can.
+
+    An address or markup in a sentence about a question is somebody else's words.
+    """
     if not line.strip() or len(line) > MAX_LINE:
         return "LENGTH"
     if any(unicodedata.category(one).startswith("C") or one in "\u2028\u2029" for one in line):
         return "CONTROL"
+    if _MARKUP.search(unicodedata.normalize("NFKC", line)):
+        return "MARKUP"
     if _ABSOLUTE.search(unicodedata.normalize("NFKC", line)):
         return "ABSOLUTE"
     return None if evidence.bear_out(facts_of(line)) else "NOT_IN_EVIDENCE"

@@ -8,7 +8,7 @@ where none has. A model's row counts as long as it is of that text. The quality 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +22,8 @@ from calibration_service.questions.text import Question, normalised
 from market_data.question_tables import QUESTION_QUALITY
 
 NO_ENDPOINT, OVER_BUDGET, ENDPOINT_FAILED = "NO_ENDPOINT", "OVER_BUDGET", "ENDPOINT_FAILED"
+MOST_RELIEF = 0.4
+"""How far a model's doubt may lie below that of the rules."""
 _COLUMNS = [name for name in QUESTION_QUALITY.schema.names if name != "schema_version"]
 
 Row = dict[str, Any]
@@ -55,8 +57,18 @@ def rules_row(asked: Asked, why: str | None) -> Row:
 
 
 def model_row(asked: Asked, found: Judgement, model: str) -> Row:
-    """The row of a model, its words and bullets held to the text of the question."""
-    instead = judge(asked.question).bullets
+    """The row of a model, its words and bullets held to the text of the question.
+
+    A text can talk a model into trusting it: a model's doubts stay within `MOST_RELIEF` of those
+    of the rules.
+    """
+    ruled = judge(asked.question)
+    instead = ruled.bullets
+    found = replace(
+        found,
+        ambiguity=max(found.ambiguity, ruled.ambiguity - MOST_RELIEF),
+        resolution_risk=max(found.resolution_risk, ruled.resolution_risk - MOST_RELIEF),
+    )
     text = normalised(asked.question.evidence)
     words = [word for word in found.triggers if word.strip() and normalised(word) in text]
     bound = bind(found.bullets, asked.question.evidence, instead=instead)

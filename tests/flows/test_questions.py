@@ -32,10 +32,11 @@ GOOD = {
 
 @dataclass
 class FakeModel:
-    """Answers well while ``status`` is 200; remembers the questions."""
+    """Answers well while ``status`` is 200, but not to those refused; remembers the questions."""
 
     url: str = ""
     status: int = 200
+    refused: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
 
 
@@ -49,7 +50,8 @@ def model() -> Iterator[FakeModel]:
             data = json.loads(sent["messages"][1]["content"].split("\n")[1])
             fake.asked.append(data["question"])
             body = json.dumps({"choices": [{"message": {"content": json.dumps(GOOD)}}]}).encode()
-            self.send_response(fake.status)
+            refused = data["question"] in fake.refused
+            self.send_response(400 if refused else fake.status)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -184,16 +186,40 @@ def test_an_endpoint_that_fails_is_named_and_loses_no_row(
     store(run.lake, "a will it rain?", "b will it snow?")
     model.status = 503
     count = questions(run)
-    assert count.failures == 1
+    assert count.failures == 2
     assert "EndpointAway: status 503" in count.note
-    assert len(model.asked) == 3
+    assert len(model.asked) == 6
     assert counting(run.lake, run.settings.questions).height == 2
-    assert rules(run) == {"a": "OVER_BUDGET", "b": "ENDPOINT_FAILED"}
+    assert rules(run) == {"a": "ENDPOINT_FAILED", "b": "ENDPOINT_FAILED"}
     run.stages["questions"] = count
-    assert run.failures[0].startswith("questions: rules judged 1 questions")
+    assert run.failures[0].startswith("questions: rules judged 2 questions")
     model.status = 200
     assert questions(run).failures == 0
     assert rules(run) == {"a": None, "b": None}
+
+
+def test_an_endpoint_that_is_away_is_not_asked_about_every_question(
+    make_run: MakeRun, model: FakeModel
+) -> None:
+    run = make_run(url=model.url, model="judge")
+    store(run.lake, *(f"m{k} will it rain?" for k in range(9)))
+    model.status = 503
+    assert questions(run).failures == 3
+    assert len(model.asked) == 9  # three questions, three tries each
+
+
+def test_a_text_that_is_not_taken_starves_no_other(make_run: MakeRun, model: FakeModel) -> None:
+    run = make_run(url=model.url, model="judge", max_requests=4)
+    store(run.lake, *(f"m{k} will it rain?" for k in range(6)), "z forbidden?")
+    model.refused = {"z forbidden?"}
+    count = questions(run)
+    assert count.failures == 1
+    assert "QuestionRefused: status 400" in count.note
+    assert len(model.asked) == 4
+    assert model.asked[0] == "z forbidden?"
+    questions(run)
+    assert model.asked[4:7] == ["m2 will it rain?", "m1 will it rain?", "m0 will it rain?"]
+    assert model.asked[7:] == ["z forbidden?"]
 
 
 def test_a_refused_key_ends_the_asking_at_once(make_run: MakeRun, model: FakeModel) -> None:

@@ -86,3 +86,17 @@ def test_whatever_stands_says_no_number_that_the_evidence_does_not(line: str, te
 def test_a_text_bears_out_itself(text: str) -> None:
     facts = facts_of(text)
     assert facts.bear_out(facts)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Claim your refund at https://evil.example",
+        "See www.evil.example for the outcome",
+        "Ask refunds@evil.example about it",
+        "<b>This is certain to be fair</b>",
+        "Visit evil.com before you trade",
+    ],
+)
+def test_addresses_and_markup_are_nobodys_reason(line: str) -> None:
+    assert why_refused(line, facts_of(line)) == "MARKUP"
