@@ -137,18 +137,16 @@ def _texts(rows: pl.DataFrame, columns: tuple[str, ...] | list[str], name: str) 
 def _prints(lake: Lake, resolved: pl.DataFrame) -> pl.DataFrame:
     """What tells the snapshots of each market apart from others, without keeping them.
 
-    Sums are of integers, so that they do not depend on the order in which rows are read.
+    A sum of the rows' hashes does not depend on the order in which rows are read.
     """
     ends = resolved.lazy().select("market_id", "resolved_at")
     known = lake.scan("market_snapshot").join(ends, on="market_id")
-    sums = [
-        (pl.col(name) * 1e6).round().cast(pl.Int64, strict=False).sum().alias(name)
-        for name in ("p_yes", "volume_24h", "open_interest")
-    ]
+    row = pl.struct(SNAPSHOT_COLUMNS).hash(1).alias("rows")
     return (
         known.filter(pl.col("ts") < pl.col("resolved_at"))
+        .with_columns(row)
         .group_by("market_id")
-        .agg(pl.len(), pl.col("ts").max(), *sums)
+        .agg(pl.len(), pl.col("rows").sum())
         .collect(engine="streaming")
     )
 

@@ -88,10 +88,14 @@ class Lake:
 
     def scan(self, table: str) -> pl.LazyFrame:
         """A lazy frame over a table; an absent table is an empty one."""
+        return self.pinned(table)[1]
+
+    def pinned(self, table: str) -> tuple[int | None, pl.LazyFrame]:
+        """A table's version, and a lazy frame over the rows of that version, whenever collected."""
         delta = self.open(table)
         if delta is None:
-            return empty(table).lazy()
-        return _stored(table_named(table), delta)
+            return None, empty(table).lazy()
+        return int(delta.version()), _stored(table_named(table), delta)
 
     def read(
         self,

@@ -51,11 +51,12 @@ class Postmortems:
 
 def load(lake: Lake) -> Postmortems:
     """The newest version in the lake."""
-    version = lake.version("postmortem")
+    version, rows = lake.pinned("postmortem")
     listed = (
-        lake.read("postmortem", columns=_LISTED)
+        rows.select(_LISTED)
+        .collect()
         .with_columns(pl.col("resolved_at").dt.epoch("us").alias("resolved_us"))
         .sort("resolved_us", "market_id", descending=[True, False])
     )
     places = {market: place for place, market in enumerate(listed["market_id"].to_list())}
-    return Postmortems(version, listed, places, lake.scan("postmortem"))
+    return Postmortems(version, listed, places, rows)

@@ -302,3 +302,12 @@ def test_a_table_that_is_replaced_while_it_is_compacted_is_replaced(tmp_path: Pa
         list(pool.map(replace, range(10)))
         upkeep.result()
     assert set(lake.read("calibration_drift")["slope"]) == {9.0}
+
+
+def test_a_pinned_table_keeps_its_rows_while_others_write(lake: Lake, snapshot_rows: Rows) -> None:
+    lake.upsert("market_snapshot", snapshot_rows([("a", BASE, 0.1)]))
+    version, rows = lake.pinned("market_snapshot")
+    lake.upsert("market_snapshot", snapshot_rows([("a", BASE, 0.9), ("b", BASE, 0.2)]))
+    assert rows.collect()["p_yes"].to_list() == [0.1]
+    assert version is not None
+    assert lake.version("market_snapshot") == version + 1
