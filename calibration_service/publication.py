@@ -48,8 +48,10 @@ class Publication:
             raise UnreadableLakeError(f"the publication cannot be read: {error}") from error
 
     def _refresh_tables(self) -> bool:
-        version = self._lake.version("scoreboard")
-        if version is None or (self._tables is not None and self._tables.version == version):
+        version, held = self._lake.version("scoreboard"), self._tables
+        if version is None or (held is not None and held.version == version):
+            return False
+        if held is not None and tables.is_in_the_making(self._lake):
             return False
         loaded = tables.load(self._lake)
         if loaded is None:

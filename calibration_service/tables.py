@@ -166,6 +166,16 @@ class Tables:
         return None if place is None else self.markets.row(place, named=True)
 
 
+def is_in_the_making(lake: Lake) -> bool:
+    """Whether a run that the scoreboard comes from is under way.
+
+    Its tables are replaced one after the other; together they make sense when it has ended.
+    """
+    made_by = lake.read("scoreboard", columns=("run_id",))["run_id"].unique().to_list()
+    own = pl.col("run_id").is_in(made_by) & (pl.col("status") == "RUNNING")
+    return bool(lake.scan("run_metadata").filter(own).select(pl.len()).collect().item())
+
+
 def load(lake: Lake) -> Tables | None:
     """The publication in the lake; None while there is none."""
     version = lake.version("scoreboard")

@@ -60,3 +60,28 @@ def test_a_reader_sees_one_publication_or_the_next_and_never_a_mixture(
         seen.add(second)
     writer.result()
     assert len(seen) > 1
+
+
+def test_a_run_that_is_under_way_is_taken_up_when_it_has_ended(
+    serve_gateway: Any, stack: ExitStack, published: Any, until: Any, tmp_path: Any
+) -> None:
+    shutil.copytree(published.folder, tmp_path / "stores")
+    lake = Lake(tmp_path / "stores" / "lake")
+    own = serve_gateway(stack, flows={"lake": str(tmp_path / "stores" / "lake")})
+    until(lambda: own.parts.publication.ready)
+    before = own.parts.publication.current()
+    board = lake.read("scoreboard").drop("schema_version")
+    made_by = pl.col("run_id").is_in(board["run_id"].unique().to_list())
+    row = lake.read("run_metadata", made_by).drop("schema_version")
+    assert row["status"].to_list() == ["SUCCESS"]
+
+    lake.upsert("run_metadata", row.with_columns(status=pl.lit("RUNNING")))
+    scores = lake.read("calibration_metrics").drop("schema_version")
+    lake.replace("calibration_metrics", scores.with_columns(brier=pl.lit(0.125)))
+    lake.replace("scoreboard", board.with_columns(trust=pl.lit(1.0)))
+    assert own.parts.publication.refresh() is False
+    assert own.parts.publication.current() is before
+
+    lake.upsert("run_metadata", row)
+    until(lambda: own.parts.publication.current() is not before)
+    assert own.parts.publication.current().metrics != before.metrics
