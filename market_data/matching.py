@@ -3,13 +3,15 @@
 Precision comes first. Two markets match when
 
 1. both are yes/no questions of a single leg, on different platforms;
-2. their facts agree exactly (numbers and what they count, above or below, negation, see
-   ``market_data.wording``), and both name at least two words;
+2. their facts agree exactly (numbers and what they count, above or below, deciding words, negation,
+   see ``market_data.wording``), and both name at least two words;
 3. their announced ends lie within ``ENDS_WITHIN`` of each other; an unknown end matches nothing;
 4. the weight of the words that they share is at least ``LEAST_SCORE`` of the weight of all their
    words, where a word weighs log(1 + markets / markets with the word); where it matters who comes
-   first, the shared words stand in the same order;
-5. each is the other's best on that platform, and no second candidate comes near.
+   first, the shared words stand in the same order, and nowhere do two sides change places;
+5. at most one of them has words that the other lacks, which together weigh less than one word that
+   only one in ``RARE`` markets has: a word in place of another asks something else;
+6. each is the other's best on that platform, and no second candidate comes near.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from market_data.wording import Wording, take_apart
 
 ENDS_WITHIN = timedelta(days=3)
 LEAST_SCORE = 0.7
+RARE = 20
 CLEAR_LEAD = 0.05
 """How far the best candidate must be ahead of the second one on the same platform."""
 
@@ -59,9 +62,10 @@ def match_markets(registry: pl.DataFrame) -> pl.DataFrame:
     """
     markets = _comparable(registry)
     weights = _weights(markets)
+    rare = math.log1p(min(RARE, len(markets)))
     best: dict[str, list[tuple[float, str, str]]] = defaultdict(list)
     for one, other in _candidates(markets, weights):
-        score = _score(one, other, weights)
+        score = _score(one, other, weights, rare)
         if score >= LEAST_SCORE:
             best[one.market_id].append((score, other.platform, other.market_id))
             best[other.market_id].append((score, one.platform, one.market_id))
@@ -150,15 +154,37 @@ def _candidates(
             buckets[market.wording.facts, word].append(market)
 
 
-def _score(one: _Market, other: _Market, weights: dict[str, float]) -> float:
+def _score(one: _Market, other: _Market, weights: dict[str, float], rare: float) -> float:
+    """The shared words' part of the weight of all; 0 where the questions differ for sure."""
     first, second = one.wording, other.wording
     shared = set(first.words) & set(second.words)
-    if first.is_ordered or second.is_ordered:
-        order = [[word for word in side.words if word in shared] for side in (first, second)]
-        if order[0] != order[1]:
-            return 0.0
+    lacking = [set(side.words) - shared for side in (first, second)]
+    if all(lacking) or sum(weights[word] for side in lacking for word in side) >= rare:
+        return 0.0
+    orders = [[word for word in side.words if word in shared] for side in (first, second)]
+    if (first.is_ordered or second.is_ordered) and orders[0] != orders[1]:
+        return 0.0
+    if _change_places(*orders):
+        return 0.0
     every = sum(weights[word] for word in sorted(set(first.words) | set(second.words)))
     return sum(weights[word] for word in sorted(shared)) / every
+
+
+def _change_places(one: list[str], other: list[str]) -> bool:
+    """Whether what stands before a word in one stands behind it in the other, and vice versa.
+
+    Around "win" nothing changes: "A wins the cup" is "cup winner: A".
+
+    >>> _change_places(["israel", "attack", "iran"], ["iran", "attack", "israel"])
+    True
+    """
+    for place, word in enumerate(one):
+        there = other.index(word)
+        before, behind = set(one[:place]), set(one[place + 1 :])
+        is_between = word != "win" and before and behind
+        if is_between and (before, behind) == (set(other[there + 1 :]), set(other[:there])):
+            return True
+    return False
 
 
 def _clear_best(found: list[tuple[float, str, str]]) -> list[tuple[str, float]]:

@@ -1,8 +1,9 @@
 """What a question says, in a form in which two venues' wordings of it are equal.
 
 Words are lower case, without endings and filling words, and with one name for what has several.
-Numbers, negations and directions ("above", "below") are kept apart from words, because questions
-that differ in one of them alone are different questions, however alike they read.
+Numbers, negations, directions ("above", "below") and deciding words ("win" or "run", "gold" or
+"silver") are facts, because questions that differ in one of them alone are different questions,
+however alike they read.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ _PHRASES = (
     ("or fewer", "maximum"), ("or lower", "maximum"), ("no more than", "maximum"),
     ("more than", "above"), ("greater than", "above"), ("higher than", "above"),
     ("less than", "below"), ("fewer than", "below"), ("lower than", "below"),
-    ("fed funds", "fed"), ("federal reserve", "fed"), ("united states", "us"),
+    ("in favor of", "for"), ("in favour of", "for"), ("strike down", "overturn"),
+    ("struck down", "overturn"), ("democratic party", "democrat"),
+    ("republican party", "republican"), ("fed funds", "fed"), ("federal reserve", "fed"),
+    ("united states", "us"),
 )  # fmt: skip
 _NEGATIONS = _words("not no never without neither nor cannot fail fails failed")
 _DIRECTIONS = {
@@ -44,7 +48,24 @@ _NAMES = {
     "president", "presidency": "president", "jan": "january", "feb": "february", "mar": "march",
     "apr": "april", "jun": "june", "jul": "july", "aug": "august", "sep": "september",
     "sept": "september", "oct": "october", "nov": "november", "dec": "december",
+    "hike": "increase", "raise": "increase", "raised": "increase", "rise": "increase",
+    "increased": "increase", "cut": "decrease", "reduce": "decrease", "reduced": "decrease",
+    "lower": "decrease", "decreased": "decrease", "lost": "lose", "ran": "run", "running": "run",
+    "fewest": "least", "1st": "first", "2nd": "second", "3rd": "third", "men's": "men",
+    "unchanged": "hold", "begin": "start", "began": "start",
 }  # fmt: skip
+_DECIDING = _words(
+    "win lose draw tie run drop leave stay remain resign visit announce join "
+    "gold silver bronze most least more fewer only all both either each every "
+    "first second third last next former new again another other "
+    "increase decrease hold fall high low highest lowest record start end open close "
+    "before after until since during against pro anti north south east west "
+    "men women primary general runoff special semifinal quarterfinal final half quarter overtime "
+    "house senate democrat republican independent president vice governor mayor prime chancellor "
+    "nominee nomination nominate elect impeach indict charge convict acquit pardon "
+    "confirm deny approve reject pass veto uphold overturn sign break ban legal illegal "
+    "buy sell acquire merge attack invade support oppose endorse head total combined"
+)
 _ORDERED = _words("beat beats defeat before after than vs versus")
 _MONTHS = _words(
     "january february march april may june july august september october november december"
@@ -58,7 +79,7 @@ class Wording:
     Attributes:
         words: content words in their order, each once.
         facts: what must agree word for word: numbers with the word that they belong to (years and
-            days stand alone), directions, and whether the question is negated.
+            days stand alone), directions, deciding words, and whether the question is negated.
         is_ordered: whether it matters who comes first ("A beats B").
     """
 
@@ -76,6 +97,8 @@ def take_apart(question: str) -> Wording:
     True
     >>> take_apart("Will it not rain?").facts
     ('not',)
+    >>> take_apart("Will Norway win the most gold medals?").facts
+    ('gold', 'most', 'win')
     """
     text = unicodedata.normalize("NFKD", question.lower().replace("’", "'"))
     text = "".join(letter for letter in text if not unicodedata.combining(letter))
@@ -95,6 +118,7 @@ def take_apart(question: str) -> Wording:
             facts.append(_number(token, after, words))
         elif token not in _FILLING and token not in _SCALES:
             words.append(_word(token))
+    facts += _DECIDING.intersection(words)
     if negations % 2:
         facts.append("not")
     is_ordered = not _ORDERED.isdisjoint(tokens)
@@ -118,9 +142,14 @@ def _number(token: str, after: str, words: list[str]) -> str:
 def _word(token: str) -> str:
     """A word without its ending, under its usual name."""
     named = _NAMES.get(token, token)
-    if named in _MONTHS or len(named) <= 3:
-        return named
+    bare = _without_ending(named)
+    return _NAMES.get(bare, bare)
+
+
+def _without_ending(word: str) -> str:
+    if word in _MONTHS or len(word) <= 3:
+        return word
     for ending, rest in (("ies", "y"), ("ches", "ch"), ("sses", "ss")):
-        if named.endswith(ending):
-            return named[: -len(ending)] + rest
-    return named[:-1] if named.endswith("s") and not named.endswith(("ss", "us", "is")) else named
+        if word.endswith(ending):
+            return word[: -len(ending)] + rest
+    return word[:-1] if word.endswith("s") and not word.endswith(("ss", "us", "is")) else word
