@@ -2,7 +2,8 @@
 
 Rows never change here. Each commit of a stage adds files; readers open every file of what they
 read, so many small ones are slow. Files that a newer version of a table has replaced stay for
-readers that are still at the older one, until `vacuum` removes them.
+readers that are still at the older one, until `vacuum` removes them; files of a write that was
+killed stay as long, because one that is under way has no version either.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Upkeep:
     Attributes:
         table: its name.
         merged_from, merged_into: small files before, and the files that took their place.
-        removed: files of older versions that are gone.
+        removed: files of older versions, or of no version, that are gone.
         lost: whether another writer committed first, so that nothing was merged this time.
     """
 
@@ -44,7 +45,7 @@ def tidy(lake: Lake, table: str, *, keep: timedelta = KEEP) -> Upkeep:
     Args:
         lake: the lake.
         table: a table of it; one that does not exist is left alone.
-        keep: files of versions younger than this stay.
+        keep: files of versions younger than this stay, and younger files of no version.
     """
     delta = lake.open(table)
     if delta is None:
@@ -62,14 +63,15 @@ def tidy(lake: Lake, table: str, *, keep: timedelta = KEEP) -> Upkeep:
 
 
 def _vacuum(delta: DeltaTable, keep: timedelta) -> int:
-    """Removes files of older versions and counts them; no commit where there are none.
+    """Removes files of older versions, and those that no version names; counts them.
 
-    Delta names every file that was ever replaced, also those that are gone.
+    A write that was killed before its commit leaves files that no version names. Delta names every
+    file that was ever replaced, also those that are gone; without a file there is no commit.
     """
     hours = int(keep.total_seconds() // 3600)
-    named = delta.vacuum(hours, dry_run=True, enforce_retention_duration=False)
+    named = delta.vacuum(hours, dry_run=True, enforce_retention_duration=False, full=True)
     files = delta.to_pyarrow_dataset().filesystem.get_file_info(named)
     left = len([file for file in files if file.type is not FileType.NotFound])
     if left:
-        delta.vacuum(hours, dry_run=False, enforce_retention_duration=False)
+        delta.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True)
     return left

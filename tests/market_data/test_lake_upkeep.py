@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -55,6 +57,21 @@ def test_files_of_young_versions_stay_for_their_readers(lake: Lake) -> None:
     done = tidy(lake, "market_snapshot", keep=timedelta(days=7))
     assert done.removed == 0
     assert reader.collect().height == 15
+
+
+def test_files_of_a_killed_write_go_when_they_are_old_and_stay_while_they_are_young(
+    lake: Lake,
+) -> None:
+    file = max(Path(lake.url("market_snapshot")).rglob("*.parquet"))
+    old, young = (file.with_name(f"part-00000-{name}.parquet") for name in ("old", "young"))
+    for orphan in (old, young):
+        shutil.copyfile(file, orphan)
+    weeks_ago = file.stat().st_mtime - timedelta(days=14).total_seconds()
+    os.utime(old, (weeks_ago, weeks_ago))
+    before = lake.read("market_snapshot").sort("market_id", "ts")
+    assert tidy(lake, "market_snapshot", keep=timedelta(days=7)).removed == 1
+    assert (old.exists(), young.exists()) == (False, True)
+    assert lake.read("market_snapshot").sort("market_id", "ts").equals(before)
 
 
 def test_rows_can_be_written_after_upkeep(lake: Lake, snapshot_rows: Rows) -> None:
