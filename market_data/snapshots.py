@@ -18,7 +18,7 @@ from market_data.categories import liquidity_bucket
 from market_data.labels import yes_index
 from market_data.lake import conform, polars_schema
 from market_data.schemas import SCHEMA_VERSION
-from market_data.venues.sources import SOURCES
+from market_data.venues.sources import DATES_ITS_QUOTES, SOURCES
 
 SANE_SPREAD = 0.10
 """A mid between bid and ask is a price only while they are this close, in probability units."""
@@ -62,19 +62,23 @@ def build_snapshots(
 
 
 def build_quotes(registry: pl.DataFrame, open_interest: pl.DataFrame | None = None) -> pl.DataFrame:
-    """One snapshot for each open market from its own record, at the venue's time of update.
+    """One snapshot for each open market from its own record, at the instant at which it was true.
 
-    The price is the mid of bid and ask while the spread is sane, else the last trade; a market
-    with neither has no snapshot.
+    That is the venue's time of update where this moves with the quotes, else when the record was
+    received: so a quote is never dated before it was known. The price is the mid of bid and ask
+    while the spread is sane, else the last trade; a market with neither has no snapshot.
     """
     bid, ask, traded = _yes_quote()
     is_sane = (ask > bid) & (ask - bid <= SANE_SPREAD) & (bid >= 0) & (ask <= 1)
     last = pl.when(traded.is_between(0, 1, closed="none")).then(traded)
-    quoted = registry.filter(
-        (pl.col("status") == "ACTIVE") & pl.col("venue_updated_at").is_not_null()
-    ).select(
+    at = pl.when(pl.col("platform").is_in(DATES_ITS_QUOTES)).then("venue_updated_at")
+    is_open = pl.col("status") == "ACTIVE"
+    quoted = registry.with_columns(at.otherwise("ingested_at").alias("ts")).filter(
+        is_open & pl.col("ts").is_not_null()
+    )
+    quoted = quoted.select(
         "market_id",
-        pl.col("venue_updated_at").alias("ts"),
+        "ts",
         pl.when(is_sane).then((bid + ask) / 2).otherwise(last).alias("p_yes"),
         pl.when(bid.is_between(0, 1)).then(bid).alias("bid"),
         pl.when(ask.is_between(0, 1)).then(ask).alias("ask"),

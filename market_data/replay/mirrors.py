@@ -89,16 +89,15 @@ def draw_mirrors(
     for number, index in enumerate(np.flatnonzero(mirrored & plain).tolist()):
         if outcomes[index] != ["Yes", "No"]:
             continue
-        _mirror(found, rng, config, truth, paths, index, is_decoy=False)
+        _mirror(found, rng, truth, paths, index, is_decoy=False)
         if number % 2:
-            _mirror(found, rng, config, truth, paths, index, is_decoy=True)
+            _mirror(found, rng, truth, paths, index, is_decoy=True)
     return found
 
 
 def _mirror(
     found: Mirrors,
     rng: np.random.Generator,
-    config: SimulationConfig,
     truth: Truth,
     paths: Paths,
     index: int,
@@ -120,7 +119,7 @@ def _mirror(
     kind = int(truth.kind[index])
     texts = [words[2].format(i=number, e=event)] * 2 if is_opposite else [
         text.format(i=number, e=event) for text in words[:2]]  # fmt: skip
-    times = _Times(config, truth, paths, index)
+    times = _Times(truth, paths, index)
     for token, record, place in (
         (f"kalshi/{ticker}", _kalshi(ticker, texts[0], category, kind, y, times), 0),
         (f"manifold/{manifold_id}", _manifold(manifold_id, texts[1], category, kind, y, times), 1),
@@ -134,15 +133,14 @@ def _mirror(
 
 
 class _Times:
-    """Start, announced end, close (or 0) and last update of a market in UTC seconds."""
+    """Start, announced end and close (or 0) of a market in UTC seconds."""
 
-    __slots__ = ("close", "end", "start", "updated")
+    __slots__ = ("close", "end", "start")
 
-    def __init__(self, config: SimulationConfig, truth: Truth, paths: Paths, index: int) -> None:
+    def __init__(self, truth: Truth, paths: Paths, index: int) -> None:
         self.start = int(paths.t[index, 0]) - 5400
         self.end = int(truth.end_ts[index])
         self.close = int(truth.close_ts[index])
-        self.updated = self.close + 90 if self.close else int(config.as_of.timestamp()) - 60
 
 
 def _disagree(
@@ -170,7 +168,7 @@ def _kalshi(ticker: str, title: str, category: int, kind: int, y: int, times: _T
         "created_time": _stamp(times.start),
         "close_time": _stamp(times.close or times.end),
         "expected_expiration_time": _stamp(times.end),
-        "updated_time": _stamp(times.updated),
+        "updated_time": _stamp(times.start),  # trades and settlement do not move it
         "status": _SETTLED[kind],
         "result": result,
         "notional_value_dollars": "1.0000",
@@ -199,7 +197,7 @@ def _manifold(
         "id": venue_id,
         "createdTime": times.start * 1000,
         "closeTime": times.end * 1000,
-        "lastUpdatedTime": times.updated * 1000,
+        "lastUpdatedTime": times.start * 1000,
         "question": question,
         "slug": "-".join(question.lower().rstrip("?").replace(":", "").split()),
         "outcomeType": "BINARY",

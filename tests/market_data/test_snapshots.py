@@ -72,6 +72,7 @@ def test_a_quote_is_the_mid_of_a_sane_book_else_the_last_trade(registry_rows: Ro
     registry = registry_rows(
         [(n, at(1) if n == "closed" else None, at(90)) for n in names]
     ).with_columns(
+        platform=pl.lit("polymarket"),
         best_bid=pl.Series([0.40, 0.10, None, 0.4]),
         best_ask=pl.Series([0.44, 0.90, None, 0.5]),
         last_trade_price=pl.Series([0.10, 0.30, None, 0.4]),
@@ -90,6 +91,7 @@ def test_a_quote_is_turned_around_where_yes_is_the_second_outcome(
     names = ["book", "traded", "one-sided", "plain"]
     registry = registry_rows([(n, None, at(90)) for n in names]).with_columns(
         outcomes=pl.Series([["No", "Yes"], ["no", "YES"], ["No", "Yes"], ["Yes", "No"]]),
+        platform=pl.lit("polymarket"),
         best_bid=pl.Series([0.90, 0.10, None, 0.90]),
         best_ask=pl.Series([0.92, 0.90, 0.97, 0.92]),
         last_trade_price=pl.Series([0.5, 0.70, 0.95, 0.5]),
@@ -111,3 +113,15 @@ def test_the_order_of_price_points_does_not_matter(registry_rows: Rows, at: At) 
     points = prices([(m, at(h), h / 100) for m in "mn" for h in range(60)])
     shuffled = points.sample(fraction=1, shuffle=True, seed=5)
     assert build_snapshots(points, registry).equals(build_snapshots(shuffled, registry))
+
+
+def test_a_quote_is_never_dated_before_it_was_known(registry_rows: Rows, at: At) -> None:
+    kind = polars_schema("market_snapshot")["ts"]
+    registry = registry_rows([(n, None, at(90)) for n in ("p", "k", "m")]).with_columns(
+        platform=pl.Series(["polymarket", "kalshi", "manifold"]),
+        last_trade_price=pl.lit(0.5),
+        venue_updated_at=pl.lit(at(2)).cast(kind),
+        ingested_at=pl.lit(at(30)).cast(kind),
+    )
+    found = dict(build_quotes(registry).select("market_id", "ts").iter_rows())
+    assert found == {"p": at(2), "k": at(30), "m": at(30)}
