@@ -3,7 +3,8 @@
 Asked is only for closed Polymarket markets whose registry row has no final state and of which no
 decisive evidence is stored. What comes becomes ``outcome_evidence``; ``labels`` decides what it is
 worth. A market that the interface does not know has none; a request that fails for good is a dead
-letter and counts in ``failures``.
+letter and counts in ``failures``. A batch in which every request failed is the last one: the
+interface is down, which ``failed`` says by name.
 """
 
 from __future__ import annotations
@@ -30,9 +31,12 @@ from market_data.schemas import SCHEMA_VERSION
 from market_data.venues.http import Answer
 from market_data.venues.polymarket.clob import parse_outcome
 from market_data.venues.polymarket.rest import PolymarketRest
+from market_data.venues.sources import OUTCOMES_SOURCE
 
-SOURCE = "polymarket/clob/markets"
 _BATCH = 250
+
+_Answered = tuple[str, str, Answer]
+"""(market id, condition, what the interface said)."""
 
 
 async def ingest_outcomes(
@@ -48,25 +52,30 @@ async def ingest_outcomes(
         market_ids: these markets alone; None means all.
     """
     wanted = _wanted(stores, market_ids)
-    letters = DeadLetters(SOURCE)
+    letters = DeadLetters(OUTCOMES_SOURCE)
     total = IngestResult("outcomes")
     for start in range(0, len(wanted), _BATCH):
         batch = wanted[start : start + _BATCH]
         answers = await asyncio.gather(*(_ask(rest, condition) for _, condition in batch))
-        rows: list[dict[str, Any]] = []
-        bodies: list[RawAnswer] = []
+        found: list[_Answered] = []
+        errors: list[VenueError] = []
         for (market, condition), answer in zip(batch, answers, strict=True):
             if isinstance(answer, VenueNotFound):
                 continue
             if isinstance(answer, VenueError):
                 request = {"id": market, "condition_id": condition}
                 letters.add(request, type(answer).__name__, str(answer), None)
-                total = replace(total, failures=total.failures + 1)
+                errors.append(answer)
                 continue
-            bodies.append(RawAnswer({"condition_id": condition}, answer.body))
-            rows += _rows(market, answer.value, letters)
-        total = _store(stores, total, rows, bodies)
+            found.append((market, condition, answer))
+        total = _store(
+            stores, replace(total, failures=total.failures + len(errors)), found, letters
+        )
         progress("outcomes", min(start + _BATCH, len(wanted)), len(wanted))
+        if len(errors) == len(batch) < len(wanted) - start:
+            named = f"the order book ({type(errors[0]).__name__})"
+            total = replace(total, failed=(*total.failed, named))
+            break
     bury(stores, letters)
     return replace(total, dead_letters=letters.count, rows_in=total.rows_out + letters.count)
 
@@ -95,16 +104,16 @@ async def _ask(rest: PolymarketRest, condition_id: str) -> Answer | VenueError:
         return error
 
 
-def _rows(market: str, value: Any, letters: DeadLetters) -> list[dict[str, Any]]:
+def _rows(market: str, value: Any, letters: DeadLetters, raw_sha256: str) -> list[dict[str, Any]]:
     try:
         outcome = parse_outcome(value)
     except RecordRejected as rejected:
-        letters.add(value, rejected.reason, rejected.detail, None)
+        letters.add(value, rejected.reason, rejected.detail, raw_sha256)
         return []
     return [
         {
             "market_id": market,
-            "source": SOURCE,
+            "source": OUTCOMES_SOURCE,
             "winner": outcome.winner,
             "is_fifty_fifty": outcome.is_fifty_fifty,
             "is_closed": outcome.is_closed,
@@ -114,11 +123,18 @@ def _rows(market: str, value: Any, letters: DeadLetters) -> list[dict[str, Any]]
 
 
 def _store(
-    stores: Stores, total: IngestResult, rows: list[dict[str, Any]], bodies: list[RawAnswer]
+    stores: Stores, total: IngestResult, found: list[_Answered], letters: DeadLetters
 ) -> IngestResult:
-    if not bodies:
+    """Store answers raw and what they say as rows."""
+    if not found:
         return total
-    keep_raw(stores, SOURCE, bodies)
+    bodies = [RawAnswer({"condition_id": condition}, answer.body) for _, condition, answer in found]
+    file = keep_raw(stores, OUTCOMES_SOURCE, bodies)
+    rows = [
+        row
+        for market, _, answer in found
+        for row in _rows(market, answer.value, letters, file.sha256)
+    ]
     frame = pl.DataFrame(rows, schema=polars_schema("outcome_evidence"))
     done = stores.lake.upsert("outcome_evidence", frame) if rows else None
     return replace(

@@ -17,6 +17,15 @@ COLLATERAL_FLOW = describe(
     dt_from="ts",
 )
 
+FLOW_REACH = describe(
+    "flow_reach",
+    ("entity",),
+    {
+        "entity": TEXT,
+        "complete_until": TIME,  # every flow of the entity up to here is stored
+    },
+)
+
 OUTCOME_EVIDENCE = describe(
     "outcome_evidence",
     ("market_id",),
@@ -59,4 +68,4 @@ MARKET_MATCH = describe(
     },
 )
 
-VENUE_TABLES = (COLLATERAL_FLOW, OUTCOME_EVIDENCE, MARKET_EVENT, MARKET_MATCH)
+VENUE_TABLES = (COLLATERAL_FLOW, FLOW_REACH, OUTCOME_EVIDENCE, MARKET_EVENT, MARKET_MATCH)

@@ -1,9 +1,9 @@
 """A loopback server that answers as the real venues do, from an archive.
 
 Base paths: ``/gamma`` (``/markets``, ``/events`` and their ``/keyset`` forms), ``/clob``
-(``/prices-history``, ``/book``, ``/books``, ``/markets`` and its sisters), ``/subgraph/activity``
-(GraphQL), ``/kalshi`` (``/events``, ``/markets``, candles) and ``/manifold`` (``/markets``,
-``/market/{id}``, ``/bets``). ``/health`` is never harmed by faults.
+(``/prices-history``, ``/book``, ``/markets/{condition_id}``), ``/subgraph/activity`` (GraphQL),
+``/kalshi`` (``/events``, ``/markets``, candles) and ``/manifold`` (``/markets``, ``/market/{id}``,
+``/bets``). ``/health`` is never harmed by faults.
 
 As a process::
 
@@ -39,7 +39,7 @@ from starlette.routing import Route
 
 from market_data.errors import ArchiveError
 from market_data.replay.archive import Archive, read_archive
-from market_data.replay.clob import LISTINGS, ClobListings
+from market_data.replay.clob import ClobOutcomes
 from market_data.replay.faults import FaultPlan, FaultyApp
 from market_data.replay.kalshi import Kalshi
 from market_data.replay.manifold import Manifold
@@ -74,7 +74,7 @@ def create_app(archive: Archive) -> Starlette:
     return Starlette(
         routes=[
             Route("/health", get_health),
-            *_clob_routes(venue, ClobListings(archive)),
+            *_clob_routes(venue, ClobOutcomes(archive)),
             Route("/subgraph/activity", graphql, methods=["POST"]),
             *_kalshi_routes(Kalshi(archive)),
             *_manifold_routes(Manifold(archive)),
@@ -85,13 +85,9 @@ def create_app(archive: Archive) -> Starlette:
     )
 
 
-def _clob_routes(venue: Venue, listings: ClobListings) -> list[Route]:
-    async def page(request: Request) -> Response:
-        name = request.url.path.rpartition("/")[2]
-        return _json(listings.page(name, request.query_params.multi_items()))
-
+def _clob_routes(venue: Venue, outcomes: ClobOutcomes) -> list[Route]:
     async def market(request: Request) -> Response:
-        return _json(listings.market(request.path_params["condition"]))
+        return _json(outcomes.market(request.path_params["condition"]))
 
     async def prices_history(request: Request) -> Response:
         return _json(venue.prices_history(request.query_params.multi_items()))
@@ -99,15 +95,10 @@ def _clob_routes(venue: Venue, listings: ClobListings) -> list[Route]:
     async def book(request: Request) -> Response:
         return _json(venue.book(request.query_params.multi_items()))
 
-    async def books(request: Request) -> Response:
-        return _json(venue.books(await request.body()))
-
     return [
-        *(Route(f"/clob/{name}", page) for name in LISTINGS),
         Route("/clob/markets/{condition}", market),
         Route("/clob/prices-history", prices_history),
         Route("/clob/book", book),
-        Route("/clob/books", books, methods=["POST"]),
     ]
 
 

@@ -145,19 +145,6 @@ class Venue:
             | {"tick_size": str(tick), "min_order_size": "5", "neg_risk": market.get("negRisk")}
         )
 
-    def books(self, body: bytes) -> bytes:
-        """Body of ``/books``: the books of those asked tokens that have one."""
-        try:
-            tokens = [str(asked["token_id"]) for asked in orjson.loads(body)]
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            raise BadRequest("Invalid payload") from None
-        found = []
-        for token in tokens:
-            index, _ = self._token.get(token, (-1, 0))
-            if index >= 0 and not self._markets[index].get("closed"):
-                found.append(self.book([("token_id", token)]))
-        return b"[" + b",".join(found) + b"]"
-
     def graphql(self, body: bytes) -> bytes:
         """Body of a subgraph answer; an unreadable query answers with GraphQL errors."""
         try:

@@ -116,6 +116,19 @@ def test_an_entity_of_the_subgraph_that_fails_is_named_in_the_run(
     )
 
 
+def test_a_subgraph_that_is_down_is_named_and_takes_no_price_with_it(
+    mirrored: Archive, venues: RunningReplay, settings_for: MakeSettings, run_row: Any
+) -> None:
+    settings = settings_for(venues.base_url, subgraph_url=NOWHERE, venue_attempts=1)
+    run = daily.daily.fn(as_of=mirrored.as_of, flow_settings=settings)
+    row = run_row(run)
+    assert row["status"] == "PARTIAL_SUCCESS"
+    assert row["error"] == "open_interest: failed for good: " + ", ".join(
+        f"{entity} (VenueUnreachable)" for entity in ("splits", "merges", "redemptions")
+    )
+    assert not run.lake.read("market_snapshot").is_empty()
+
+
 def test_open_interest_stays_unknown_where_polymarket_is_not_ingested(
     mirrored: Archive, venues: RunningReplay, settings_for: MakeSettings, run_row: Any
 ) -> None:

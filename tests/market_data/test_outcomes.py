@@ -16,10 +16,10 @@ from starlette.responses import Response
 from market_data.errors import RecordRejected
 from market_data.ingest import Stores, derive_labels, ingest_markets, ingest_outcomes
 from market_data.replay.archive import Archive
-from market_data.replay.clob import ClobListings
+from market_data.replay.clob import ClobOutcomes
 from market_data.replay.faults import FaultPlan
 from market_data.replay.server import RunningReplay, create_app, run_app, serve
-from market_data.venues.polymarket.clob import parse_book, parse_outcome, parse_trade
+from market_data.venues.polymarket.clob import parse_outcome
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -37,7 +37,7 @@ class TellingApp:
 
     def __post_init__(self) -> None:
         self._app = create_app(self.archive)
-        honest = orjson.loads(ClobListings(self.archive).market(self.condition))
+        honest = orjson.loads(ClobOutcomes(self.archive).market(self.condition))
         self._body = orjson.dumps(honest | self.said)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -115,31 +115,37 @@ async def test_an_outcome_that_cannot_be_asked_for_is_a_dead_letter_and_a_failur
     assert done.failures == letters.height > 0
 
 
-@pytest.mark.parametrize("name", ["markets", "sampling-markets", "simplified-markets"])
-async def test_listings_are_read_until_their_last_cursor(
-    replay: RunningReplay, archive: Archive, rest_at: Any, name: str
+async def test_an_interface_that_is_down_is_named_and_asked_no_more_than_one_batch(
+    archive: Archive, make_stores: MakeStores, rest_at: Any
 ) -> None:
-    found: list[Any] = []
-    async for rest in rest_at(replay.base_url):
-        async for page in rest.clob_pages(name):
-            found += [parse_outcome(record) for record in page.records]
-    listed = [m for m in archive.markets if name != "sampling-markets" or not m["closed"]]
-    assert [outcome.condition_id for outcome in found] == [m["conditionId"] for m in listed]
+    wiped = [m | {"outcomePrices": '["0","0"]'} for m in archive.markets if m["closed"]]
+    many = [
+        m | {"id": f"{m['id']}{n}", "conditionId": f"{m['conditionId']}{n}"}
+        for n in range(300 // len(wiped) + 1) for m in wiped
+    ]  # fmt: skip
+    stores = make_stores()
+    with serve(dataclasses.replace(archive, markets=many)) as replay:
+        async for rest in rest_at(replay.base_url):
+            await ingest_markets(rest, stores)
+    with serve(archive, faults=FaultPlan(server_error=1.0, max_per_request=1000)) as down:
+        async for rest in rest_at(down.base_url):
+            done = await ingest_outcomes(rest, stores)
+    assert done.failed == ("the order book (VenueServerError)",)
+    assert done.failures == 250 < len(many)
 
 
-async def test_several_books_come_in_one_answer(
-    replay: RunningReplay, archive: Archive, rest_at: Any
+async def test_an_outcome_that_cannot_be_read_is_a_letter_of_its_raw_answer(
+    wiped: tuple[Archive, dict[str, Any]], make_stores: MakeStores, rest_at: Any
 ) -> None:
-    asked = [orjson.loads(m["clobTokenIds"])[0] for m in archive.markets if not m["closed"]][:3]
-    async for rest in rest_at(replay.base_url):
-        books = [parse_book(book) for book in (await rest.books(asked)).value]
-    assert [book.token_id for book in books] == asked
-    for book in books:
-        assert [level.price for level in book.bids] == sorted(
-            (level.price for level in book.bids), reverse=True
-        )
-        if book.bids and book.asks:
-            assert book.bids[0].price < book.asks[0].price
+    archive, market = wiped
+    stores = make_stores()
+    with run_app(TellingApp(archive, market["conditionId"], {"tokens": "none"})) as port:
+        async for rest in rest_at(f"http://127.0.0.1:{port}"):
+            await ingest_markets(rest, stores)
+            await ingest_outcomes(rest, stores)
+    (letter,) = stores.lake.read("dead_letter").to_dicts()
+    assert letter["reason"] == "TOKENS_UNREADABLE"
+    assert letter["raw_sha256"] in set(stores.lake.read("raw_file")["sha256"])
 
 
 @pytest.mark.parametrize(
@@ -168,13 +174,3 @@ def test_recorded_listings_are_read_whole(recorded: Path, name: str) -> None:
         without = [o for o in outcomes if o.is_closed and not o.winner and not o.is_fifty_fifty]
         assert len(without) > 200
         assert any(o.is_fifty_fifty for o in outcomes)
-
-
-def test_recorded_books_and_trades_are_read_whole(recorded: Path) -> None:
-    trades = [
-        parse_trade(r) for r in orjson.loads((recorded / "clob/data_api_trades.json").read_bytes())
-    ]
-    assert len(trades) == 71
-    with gzip.open(recorded / "clob/rest_books_wakeupnemo.jsonl.gz") as lines:
-        books = [parse_book(orjson.loads(line)["book"]) for line in lines]
-    assert all(b.bids[0].price < b.asks[0].price for b in books if b.bids and b.asks)

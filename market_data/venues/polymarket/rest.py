@@ -7,7 +7,6 @@ from typing import Any
 
 from market_data.errors import VenueBadPayload, VenueNotFound
 from market_data.venues.http import Answer, Page, Query, VenueHttp, cursor_pages, offset_pages
-from market_data.venues.polymarket.clob import END_CURSOR
 from market_data.venues.polymarket.parse import PLATFORM, decode_page, parse_history, parse_market
 from market_data.venues.polymarket.settings import PolymarketSettings
 from market_data.venues.polymarket.subgraph import FlowPage, Segment, SegmentFailure, Subgraph
@@ -113,19 +112,6 @@ class PolymarketRest:
             query.append(("endTs", str(end_ts)))
         return await self._http.get(f"{self._settings.clob_url}/prices-history", query)
 
-    async def clob_pages(self, name: str) -> AsyncIterator[Page]:
-        """Pages of the order book's "markets", "sampling-markets" or "simplified-markets"."""
-        url = f"{self._settings.clob_url}/{name}"
-
-        async def fetch(cursor: str) -> Page:
-            answer = await self._http.get(url, [("next_cursor", cursor)] if cursor else [])
-            records = _field(answer, "data", list, url)
-            following = str(answer.value.get("next_cursor") or "")
-            return Page(answer.body, records, "" if following == END_CURSOR else following)
-
-        async for page in cursor_pages(fetch):
-            yield page
-
     async def clob_market(self, condition_id: str) -> Answer:
         """``/markets/{condition_id}`` of the order book; raises ``VenueNotFound``."""
         return await self._http.get(f"{self._settings.clob_url}/markets/{condition_id}")
@@ -134,15 +120,6 @@ class PolymarketRest:
         """Pages of Gamma ``/events/keyset``: events with their markets."""
         async for page in self._keyset("events", query):
             yield page
-
-    async def books(self, token_ids: Sequence[str]) -> Answer:
-        """``/books``: the order books of several tokens in one request."""
-        payload = [{"token_id": token_id} for token_id in token_ids]
-        return await self._http.post(f"{self._settings.clob_url}/books", payload)
-
-    async def book(self, token_id: str) -> Answer:
-        """``/book`` of one token."""
-        return await self._http.get(f"{self._settings.clob_url}/book", [("token_id", token_id)])
 
     def flows(self, batch: Sequence[Segment]) -> AsyncIterator[FlowPage | SegmentFailure]:
         """Pages of splits, merges and redemptions; what fails for good fails by segment."""

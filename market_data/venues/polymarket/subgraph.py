@@ -1,6 +1,6 @@
 """The activity subgraph: several entities in one request, and each failing for itself.
 
-A `Segment` is what can fail alone: one entity from an instant on, of all conditions or of some.
+A `Segment` is what can fail alone: one entity between two instants, of all conditions or of some.
 Segments of one batch travel in one request as long as that works. When a request fails for good,
 or the answer lacks an entity, each segment goes on by itself from where it stood; the one that
 fails again is reported, and the others are read to their end.
@@ -30,15 +30,24 @@ _PATIENCE = 4
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One entity from ``since_ts`` (UTC seconds, included) on; no conditions means all."""
+    """One entity between two instants (UTC seconds, included); no conditions means all.
+
+    Pages go by id, and ids are in no order of time: a flow that is indexed while the pages are read
+    may lie behind the cursor. So ``until_ts`` is an instant up to which all is indexed.
+    """
 
     entity: str
     since_ts: int
+    until_ts: int
     conditions: tuple[str, ...] = ()
 
     def request(self) -> dict[str, Any]:
         """What was asked, for the raw file and the dead letter."""
-        asked: dict[str, Any] = {"entity": self.entity, "timestamp_gte": self.since_ts}
+        asked: dict[str, Any] = {
+            "entity": self.entity,
+            "timestamp_gte": self.since_ts,
+            "timestamp_lte": self.until_ts,
+        }
         return asked | ({"condition_in": list(self.conditions)} if self.conditions else {})
 
 
@@ -76,10 +85,10 @@ class Subgraph:
         self._first = settings.subgraph_page_size
 
     async def flows(self, batch: Sequence[Segment]) -> AsyncIterator[FlowPage | SegmentFailure]:
-        """The pages of all segments of a batch, which share their conditions.
+        """The pages of all segments of a batch, which share their end and their conditions.
 
         Args:
-            batch: segments of different entities with the same conditions.
+            batch: segments of different entities with the same end and conditions.
         """
         async for part in self._together([_Reading(segment) for segment in batch]):
             yield part
@@ -132,7 +141,8 @@ class Subgraph:
         raise PagingLoop(f"{self._url}: a page came back {_PATIENCE} times", url=self._url)
 
     def _payload(self, open_: list[_Reading]) -> dict[str, Any]:
-        variables: dict[str, Any] = {"first": self._first}
+        until = str(open_[0].segment.until_ts)
+        variables: dict[str, Any] = {"first": self._first, "until": until}
         for entity in AMOUNT_FIELDS:
             reading = next((r for r in open_ if r.segment.entity == entity), None)
             variables |= {

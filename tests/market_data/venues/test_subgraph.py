@@ -6,6 +6,7 @@ import dataclasses
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -13,7 +14,6 @@ import polars as pl
 import pytest
 from starlette.responses import Response
 
-from market_data.errors import VenueError
 from market_data.ingest import Stores, ingest_markets, ingest_open_interest
 from market_data.replay.archive import Archive
 from market_data.replay.faults import FaultPlan
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
 MakeStores = Callable[..., Stores]
+END = 4_000_000_000
 
 
 @dataclasses.dataclass
@@ -95,7 +96,7 @@ async def test_three_entities_come_in_one_request_and_each_once(
     found: dict[str, list[str]] = {entity: [] for entity in AMOUNT_FIELDS}
     pages = 0
     async for subgraph in subgraph_at(replay.base_url):
-        async for part in subgraph.flows([Segment(entity, 0) for entity in AMOUNT_FIELDS]):
+        async for part in subgraph.flows([Segment(entity, 0, END) for entity in AMOUNT_FIELDS]):
             assert isinstance(part, FlowPage)
             pages += 1
             for segment, records in part.records.items():
@@ -111,7 +112,7 @@ async def test_conditions_are_asked_for_together(
     wanted = tuple(market["conditionId"] for market in archive.markets[:5])
     found: list[str] = []
     async for subgraph in subgraph_at(replay.base_url):
-        async for part in subgraph.flows([Segment(e, 0, wanted) for e in AMOUNT_FIELDS]):
+        async for part in subgraph.flows([Segment(e, 0, END, wanted) for e in AMOUNT_FIELDS]):
             found += [r["condition"] for records in part.records.values() for r in records]
     flows = [*archive.splits, *archive.merges, *archive.redemptions]
     assert sorted(found) == sorted(f["condition"] for f in flows if f["condition"] in wanted)
@@ -149,7 +150,8 @@ async def test_an_entity_that_fails_takes_no_other_with_it_and_comes_with_the_ne
     assert kept == {"splits": len(archive.splits), "redemptions": len(archive.redemptions)}
     assert (done.failures, done.dead_letters) == (1, 1)
     letter = stores.lake.read("dead_letter").row(0, named=True)
-    assert orjson.loads(letter["record"]) == {"entity": "merges", "timestamp_gte": 0}
+    asked = orjson.loads(letter["record"])
+    assert (asked["entity"], asked["timestamp_gte"], letter["raw_sha256"]) == ("merges", 0, None)
     assert letter["reason"] == ("VenueRefused" if refuses else "VenueBadPayload")
     for url, target in ((replay.base_url, stores), (replay.base_url, whole)):
         async for rest in rest_at(url):
@@ -159,13 +161,119 @@ async def test_an_entity_that_fails_takes_no_other_with_it_and_comes_with_the_ne
         assert one.equals(other)
 
 
-async def test_a_subgraph_without_a_single_entity_is_an_error(
+async def test_a_subgraph_without_a_single_entity_is_named_and_changes_nothing(
+    archive: Archive, replay: RunningReplay, make_stores: MakeStores, rest_at: Any
+) -> None:
+    stores = make_stores()
+    async for rest in rest_at(replay.base_url):
+        await ingest_markets(rest, stores)
+        await ingest_open_interest(rest, stores)
+    before = tables(stores)
+    with broken(archive, *AMOUNT_FIELDS) as url:
+        async for rest in rest_at(url):
+            done = await ingest_open_interest(rest, stores)
+    assert done.failed == tuple(f"{entity} (VenueBadPayload)" for entity in AMOUNT_FIELDS)
+    assert (done.requests, done.rows_written) == (0, 0)
+    assert stores.lake.read("dead_letter").height == len(AMOUNT_FIELDS)
+    for one, other in zip(before, tables(stores), strict=True):
+        assert one.equals(other)
+
+
+@dataclasses.dataclass
+class BreaksOff:
+    """A subgraph that refuses splits behind their first page."""
+
+    archive: Archive
+
+    def __post_init__(self) -> None:
+        self._app = create_app(self.archive)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not scope["path"].startswith("/subgraph"):
+            await self._app(scope, receive, send)
+            return
+        asked = await receive()
+
+        async def again() -> Message:
+            return asked
+
+        variables = orjson.loads(asked["body"])["variables"]
+        hit = variables["withSplits"] and variables["splitsAfter"]
+        await (Response(status_code=400) if hit else self._app)(scope, again, send)
+
+
+async def test_an_entity_that_fails_behind_its_first_page_is_read_from_there_again(
+    archive: Archive, replay: RunningReplay, make_stores: MakeStores, rest_at: Any
+) -> None:
+    stores, whole = make_stores("partly"), make_stores("whole")
+    newest_first = sorted(archive.splits, key=lambda split: -int(split["timestamp"]))
+    ids = sorted(str(split["id"]) for split in archive.splits)
+    turned = [s | {"id": i} for s, i in zip(newest_first, ids, strict=True)]
+    archive = dataclasses.replace(archive, splits=turned)
+    with run_app(BreaksOff(archive)) as port:
+        async for rest in rest_at(f"http://127.0.0.1:{port}"):
+            await ingest_markets(rest, stores)
+            done = await ingest_open_interest(rest, stores)
+    assert done.failed == ("splits (VenueRefused)",)
+    assert set(stores.lake.read("flow_reach")["entity"]) == {"merges", "redemptions"}
+    with serve(archive) as sound:
+        for target in (stores, whole):
+            async for rest in rest_at(sound.base_url):
+                await ingest_markets(rest, target)
+                assert (await ingest_open_interest(rest, target)).failures == 0
+    assert len(archive.splits) > 100
+    for one, other in zip(tables(stores), tables(whole), strict=True):
+        assert one.equals(other)
+
+
+@dataclasses.dataclass
+class Indexing:
+    """A subgraph that indexes more splits behind the first answer of it."""
+
+    before: Archive
+    after: Archive
+    answered: int = 0
+
+    def __post_init__(self) -> None:
+        self._apps = create_app(self.before), create_app(self.after)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        place = min(self.answered, 1)
+        self.answered += scope["path"].startswith("/subgraph")
+        await self._apps[place](scope, receive, send)
+
+
+async def test_flows_that_are_indexed_while_pages_are_read_come_with_the_next_run(
     archive: Archive, make_stores: MakeStores, rest_at: Any
 ) -> None:
     stores = make_stores()
-    with broken(archive, *AMOUNT_FIELDS) as url:
-        async for rest in rest_at(url):
+    now = int(stores.now().timestamp())
+    moved = {"condition": archive.markets[0]["conditionId"], "amount": "7000000"}
+    late = [
+        {"id": "0x", "timestamp": str(now - 60), **moved},
+        {"id": "0xzz", "timestamp": str(now - 30), **moved},
+    ]
+    after = dataclasses.replace(archive, splits=[*archive.splits, *late])
+    with run_app(Indexing(archive, after)) as port:
+        async for rest in rest_at(f"http://127.0.0.1:{port}"):
             await ingest_markets(rest, stores)
-            with pytest.raises(VenueError, match="store error"):
-                await ingest_open_interest(rest, stores)
-    assert stores.lake.read("dead_letter").height == len(AMOUNT_FIELDS)
+            await ingest_open_interest(rest, stores)
+            later = dataclasses.replace(stores, now=lambda: stores.now() + timedelta(hours=1))
+            await ingest_open_interest(rest, later)
+    flows, _ = tables(stores)
+    assert {"splits:0x", "splits:0xzz"} <= set(flows["flow_id"])
+    assert flows.filter(pl.col("entity") == "splits").height == len(after.splits)
+
+
+async def test_a_flow_that_cannot_be_read_is_a_letter_of_its_raw_answer(
+    archive: Archive, make_stores: MakeStores, rest_at: Any
+) -> None:
+    spoilt = [archive.splits[0] | {"amount": "many"}, *archive.splits[1:]]
+    stores = make_stores()
+    with serve(dataclasses.replace(archive, splits=spoilt)) as venue:
+        async for rest in rest_at(venue.base_url):
+            await ingest_markets(rest, stores)
+            await ingest_open_interest(rest, stores)
+    (letter,) = stores.lake.read("dead_letter").to_dicts()
+    assert letter["reason"] == "AMOUNT_UNREADABLE"
+    assert letter["raw_sha256"] in set(stores.lake.read("raw_file")["sha256"])
