@@ -169,7 +169,7 @@ def _store(run: Run, readable: list[_Readable]) -> int:
         groups.setdefault((source, raw_sha256, received_at), []).append(record)
     written = 0
     for (source, raw_sha256, received_at), records in groups.items():
-        stores = Stores(run.lake, RawStore(run.settings.raw), lambda at=received_at: at)
+        stores = Stores(run.lake, RawStore(run.settings.raw), _always(received_at))
         if source == EVENTS_SOURCE:
             done, records = store_event_records(stores, records, raw_sha256)
             written += done.rows_written
@@ -179,6 +179,10 @@ def _store(run: Run, readable: list[_Readable]) -> int:
         )
         written += stored.rows_written
     return written
+
+
+def _always(instant: datetime) -> Callable[[], datetime]:
+    return lambda: instant
 
 
 def _by_reason(reasons: list[str]) -> str:

@@ -195,9 +195,12 @@ def _count(result: IngestResult, note: str = "") -> StageCount:
 def _venue(run: Run, name: str, http: VenueHttp) -> Venue:
     match name:
         case "kalshi":
-            return KalshiRest(http, KalshiSettings(run.settings.kalshi_url))
+            parlays = run.settings.kalshi_parlays
+            return KalshiRest(http, KalshiSettings(run.settings.kalshi_url, with_parlays=parlays))
         case "manifold":
-            return ManifoldRest(http, ManifoldSettings(run.settings.manifold_url))
+            answers = run.settings.manifold_answers
+            place = run.settings.manifold_url
+            return ManifoldRest(http, ManifoldSettings(place, with_answers=answers))
         case _:
             return _polymarket(run, http)
 

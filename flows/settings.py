@@ -44,6 +44,13 @@ class FlowSettings(BaseModel):
         "https://api.manifold.markets/v0",
         description="Base URL of Manifold's API, with its version.",
     )
+    kalshi_parlays: bool = Field(
+        False, description="Also list Kalshi's parlays: thousands a day, hardly traded."
+    )
+    manifold_answers: bool = Field(
+        False,
+        description="Also list Manifold's markets with several answers: one request for each.",
+    )
     venue_rate: float = Field(
         10.0, ge=0, description="Requests per second to a venue; 0 is no limit."
     )

@@ -11,6 +11,7 @@ The tree::
     │   └── TableDamaged          a file of a table cannot be read (names table and file)
     ├── RawStoreError             a raw file is missing, damaged or not what its name says
     ├── RecordRejected            one record cannot be read; carries the reason for the dead letter
+    │   └── RecordLeftOut         a record that is not ingested by rule: counted, and no letter
     └── VenueError
         ├── VenueUnreachable      connection refused, dropped or timed out, retries spent
         ├── VenueRateLimited      429 to the last attempt
@@ -68,6 +69,10 @@ class RecordRejected(MarketDataError):
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+
+
+class RecordLeftOut(RecordRejected):
+    """One record is sound and of a kind that is not ingested: its raw answer is all that stays."""
 
 
 class VenueError(MarketDataError):

@@ -1,4 +1,8 @@
-"""Events with their titles, tags and markets: ``market_event``, and the markets' own rows."""
+"""Events with their titles, tags and markets: ``market_event``, and the markets' own rows.
+
+No flow lists events: ``market_event`` is for reading by hand, and ``ingest_events`` is called so.
+Replaying dead letters stores the events that were rejected then.
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ Public signatures, in the order in which they are called::
 
     await ingest_markets(venue, stores, *, scope=MarketScope(), progress=silent) -> IngestResult
     await ingest_outcomes(rest, stores, *, market_ids=None, progress=silent)     -> IngestResult
-    await ingest_open_interest(rest, stores, *, since=None, progress=silent)     -> IngestResult
+    await ingest_open_interest(rest, stores, *, progress=silent)                 -> IngestResult
     await ingest_prices(venue, stores, *, scope=PriceScope(), progress=silent)   -> IngestResult
 
     derive_labels(lake)                         -> StageResult   registry (and evidence) → labels
@@ -36,8 +36,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import polars as pl
+
 from market_data.cutoffs import CutoffPolicy, build_cutoffs
-from market_data.errors import RecordRejected
+from market_data.errors import RecordLeftOut, RecordRejected
 from market_data.flow_ingest import ingest_open_interest
 from market_data.intake import (
     DeadLetters,
@@ -136,18 +138,24 @@ def store_market_records(
     """Fold records that are already at hand into the registry; Gamma's unless told otherwise."""
     letters = DeadLetters(SOURCES[platform].markets)
     rows: list[MarketRow] = []
+    left_out = 0
     for record in records:
         try:
             rows.append(parse(record))
+        except RecordLeftOut:
+            left_out += 1
         except RecordRejected as rejected:
             letters.add(record, rejected.reason, rejected.detail, raw_sha256)
     bury(stores, letters)
-    result = IngestResult("markets", rows_in=len(records), dead_letters=letters.count)
+    result = IngestResult(
+        "markets", rows_in=len(records), left_out=left_out, dead_letters=letters.count
+    )
     if not rows:
         return result
     names = [raw_sha256 or ""] * len(rows)
     incoming = registry_frame(rows, names, stores.now())
-    update = update_registry(stores.lake.read("market_registry"), incoming)
+    is_named = pl.col("market_id").is_in(incoming["market_id"].unique().to_list())
+    update = update_registry(stores.lake.read("market_registry", is_named), incoming)
     if update.history.height:  # first: once the registry has changed, the change is not seen again
         stores.lake.upsert("market_registry_history", update.history)
     written = stores.lake.upsert("market_registry", update.rows)

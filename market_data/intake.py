@@ -34,15 +34,16 @@ class Stores:
 class IngestResult:
     """The account of one ingestion.
 
-    ``rows_in = rows_out + duplicates + dead_letters`` (price points at or after a resolution are
-    ``left_out`` and stand in the sum too), except that ``failures`` count whole requests.
+    ``rows_in = rows_out + duplicates + dead_letters + left_out``, except that ``failures`` count
+    whole requests.
 
     Attributes:
         stage: "markets", "prices" or "open_interest".
         rows_in: records received.
         rows_out: records that became, or already were, rows of the lake.
         duplicates: records that another record of the same key superseded.
-        left_out: records that are stored raw alone, by rule.
+        left_out: records that are stored raw alone, by rule: price points at or after a resolution,
+            polls, and markets whose answers are not asked for.
         dead_letters: records that are in ``dead_letter`` with a reason.
         failures: requests that failed for good; each has a dead letter too.
         requests: answers received; skipped: markets that needed no request.

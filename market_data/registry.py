@@ -1,8 +1,9 @@
 """The market registry: the latest record of each market, and what changed on the way there.
 
-Among records of one market the newest by the venue's own ``updatedAt`` wins; among equally new ones
-the last received. So the outcome does not depend on how the records were paged, and an older page
-that arrives late changes nothing.
+Among records of one market the newest by the venue's own time of update wins; among equally new
+ones the last received (``ingested_at``, then the order given). So the outcome does not depend on
+how the records were paged, and neither an older page that arrives late nor a rejected record that
+is read after all takes anything from a newer one.
 """
 
 from __future__ import annotations
@@ -102,7 +103,14 @@ def update_registry(stored: pl.DataFrame, incoming: pl.DataFrame) -> RegistryUpd
     ordered = (
         pl.concat([before.with_columns(_new=False), incoming.with_columns(_new=True)])
         .with_row_index("_place")
-        .sort("market_id", "venue_updated_at", "_place", nulls_last=False, maintain_order=True)
+        .sort(
+            "market_id",
+            "venue_updated_at",
+            "ingested_at",
+            "_place",
+            nulls_last=False,
+            maintain_order=True,
+        )
     )
     latest = ordered.group_by("market_id", maintain_order=True).last()
     kept = latest.filter("_new")

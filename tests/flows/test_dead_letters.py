@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -11,11 +11,12 @@ import pytest
 
 from flows.dead_letters import listed, replay
 from flows.settings import FlowSettings
+from market_data.ingest import store_market_records
 from market_data.intake import DeadLetters, Stores, bury
 from market_data.lake import Lake
 from market_data.raw import RawStore
 from market_data.replay.archive import Archive
-from market_data.venues.sources import EVENTS_SOURCE, SOURCES
+from market_data.venues.sources import EVENTS_SOURCE, FLOWS_SOURCE, OUTCOMES_SOURCE, SOURCES
 
 GAMMA = SOURCES["polymarket"].markets
 HISTORY = SOURCES["polymarket"].history
@@ -54,7 +55,7 @@ def test_what_can_be_read_now_is_stored_and_its_letter_settled(
         "settled: NO_TOKENS 2",
         "rejected again: CLOSED_MISSING 1, CUT_SHORT 1",
         "asked again by the next ingestion: VenueServerError 1",
-        "points of histories stay: PRICE_RANGE 1",
+        "points and flows stay: PRICE_RANGE 1",
     ]
     stored = set(buried.read("market_registry")["venue_market_id"])
     assert stored == {str(record["id"]) for record in archive.markets[:2]}
@@ -114,6 +115,49 @@ def test_an_older_record_takes_nothing_from_a_newer_one(
     replay.fn(as_of=AS_OF, flow_settings=settings)
     now = buried.read("market_registry").sort("market_id")
     assert now["question"].to_list() == before["question"].to_list()
+
+
+def test_a_record_that_was_received_earlier_takes_nothing_from_an_equally_new_one(
+    settings: FlowSettings, archive: Archive
+) -> None:
+    lake, raw = Lake(settings.lake), RawStore(settings.raw)
+    letters = DeadLetters(GAMMA)
+    letters.add({**archive.markets[0], "question": "What?"}, "NO_TOKENS", "", "raw")
+    bury(Stores(lake, raw, lambda: AS_OF), letters)
+    later = Stores(lake, raw, lambda: AS_OF + timedelta(days=1))
+    store_market_records(later, archive.markets[:1], "raw")
+    run = replay.fn(as_of=AS_OF, flow_settings=settings)
+    assert run.stages["letters"].note == "settled: NO_TOKENS 1"
+    assert lake.read("market_registry")["question"].to_list() == [archive.markets[0]["question"]]
+
+
+def test_records_that_are_left_out_by_rule_by_now_are_settled(settings: FlowSettings) -> None:
+    lake = Lake(settings.lake)
+    letters = DeadLetters(SOURCES["manifold"].markets)
+    poll = {"id": "x", "isResolved": False, "outcomeType": "POLL", "question": "Which?"}
+    letters.add(poll, "NOT_A_MARKET", "POLL", "raw")
+    bury(Stores(lake, RawStore(settings.raw), lambda: AS_OF), letters)
+    run = replay.fn(as_of=AS_OF, flow_settings=settings)
+    assert run.stages["letters"].note == "settled: NOT_A_MARKET 1"
+    assert lake.read("market_registry").is_empty()
+
+
+def test_what_becomes_of_flows_and_outcomes_is_told_by_kind(settings: FlowSettings) -> None:
+    lake = Lake(settings.lake)
+    stores = Stores(lake, RawStore(settings.raw), lambda: AS_OF)
+    flows, outcomes = DeadLetters(FLOWS_SOURCE), DeadLetters(OUTCOMES_SOURCE)
+    flows.add({"id": "0x1", "condition": "0xc"}, "UNKNOWN_CONDITION", "0xc", "raw")
+    flows.add({"id": "0x2", "amount": "many"}, "AMOUNT_UNREADABLE", "", "raw")
+    flows.add({"entity": "splits"}, "VenueRefused", "400", None)
+    outcomes.add({"tokens": None}, "TOKENS_UNREADABLE", "", "raw")
+    bury(stores, flows)
+    bury(stores, outcomes)
+    done = replay.fn(as_of=AS_OF, flow_settings=settings).stages["letters"]
+    assert done.note.split("; ") == [
+        "asked again by the next ingestion: TOKENS_UNREADABLE 1, VenueRefused 1",
+        "fetched once their market is known: UNKNOWN_CONDITION 1",
+        "points and flows stay: AMOUNT_UNREADABLE 1",
+    ]
 
 
 def test_letters_are_counted_by_source_and_reason(buried: Lake) -> None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from market_data.categories import canonical_category
-from market_data.errors import RecordRejected
+from market_data.errors import RecordLeftOut, RecordRejected
 from market_data.labels import VENUE_SCALED, VENUE_VOID
 from market_data.venues.fields import (
     EARLIEST_SECONDS,
@@ -41,9 +41,10 @@ def parse_market(record: Any) -> MarketRow:
     """Read one market of the listing, or a whole one.
 
     Raises:
-        RecordRejected: NOT_AN_OBJECT, ID_MISSING, RESOLVED_MISSING, NOT_A_MARKET (polls and
-            bounties), ANSWERS_MISSING (the listing leaves them out), ANSWERS_UNREADABLE,
-            RESOLUTION_UNKNOWN or PRICES_OUT_OF_RANGE.
+        RecordLeftOut: NOT_A_MARKET (polls and bounties) or ANSWERS_MISSING (the listing leaves
+            them out, and they were not asked for).
+        RecordRejected: NOT_AN_OBJECT, ID_MISSING, RESOLVED_MISSING, ANSWERS_MISSING (fewer than
+            two), ANSWERS_UNREADABLE, RESOLUTION_UNKNOWN or PRICES_OUT_OF_RANGE.
     """
     venue_id = _identity(record)
     is_resolved: bool = record["isResolved"]
@@ -145,9 +146,9 @@ def _sides(
         price = _probability(record.get("probability"))
         return structure, list(outcomes), [venue_id], None if price is None else [price, 1 - price]
     if kind not in _ANSWERED:
-        raise RecordRejected("NOT_A_MARKET", repr(kind)[:200])
+        raise RecordLeftOut("NOT_A_MARKET", repr(kind)[:200])
     if needs_answers(record):
-        raise RecordRejected("ANSWERS_MISSING", kind or "")
+        raise RecordLeftOut("ANSWERS_MISSING", kind or "")
     answers = record["answers"]
     if not isinstance(answers, list) or not all(_is_answer(answer) for answer in answers):
         raise RecordRejected("ANSWERS_UNREADABLE", repr(answers)[:200])
