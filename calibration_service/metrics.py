@@ -18,7 +18,9 @@ from market_data.calibration_tables import RELIABILITY_CURVE, RELIABILITY_ISOTON
 from market_data.schemas import CALIBRATION_METRICS
 
 LOW_CONFIDENCE_EVENTS = 50
-"""Segments with fewer independent events are marked ``low_confidence``."""
+"""A segment whose rows say no more than fewer events of one size is marked ``low_confidence``: its
+effective events ``(Σ n)² / Σ n²``, n rows each, and not the plain count. A market that was priced
+every day for a year may own the rows of a segment whose other events were priced once."""
 
 SCORED_LABELS = ("RESOLVED_TRUE", "RESOLVED_FALSE")
 
@@ -81,6 +83,8 @@ def build_metrics(
 ) -> pl.DataFrame:
     """Scores of every segment and pooled margin.
 
+    Every row counts one: the Brier score is that of the prices that were scored. ``event_count``
+    is the plain count of events, ``low_confidence`` looks at how many they are worth.
     Brier, log loss, slope and intercept carry 95 % intervals over events; the calibration error
     carries its bias-corrected value and the 95 % range of a calibrated source. A slope without a
     finite estimate is null.
@@ -166,8 +170,9 @@ def _event_columns(
     brier = intervals.positive_ratio(pairs.brier, pairs.size, groups=groups)
     log_loss = intervals.positive_ratio(pairs.log_loss, pairs.size, groups=groups)
     intercept, slope = intervals.logistic_intervals(
-        fitted.part(pairs.first, groups.segments), pairs.parts, groups=groups
+        fitted.part(pairs.first, groups.segments), pairs.parts, size=pairs.size, groups=groups
     )
+    effective = intervals.effective_events(pairs.size, groups=groups)
     parts = np.split(pairs.residuals, np.cumsum(events)[:-1])
     totals = groups.total(pairs.size).tolist()
     errors = [
@@ -176,7 +181,7 @@ def _event_columns(
     ]
     return {
         "event_count": events,
-        "low_confidence": events < LOW_CONFIDENCE_EVENTS,
+        "low_confidence": effective < LOW_CONFIDENCE_EVENTS,
         "brier_lo": brier.lo,
         "brier_hi": np.minimum(brier.hi, 1.0),
         "log_loss_lo": log_loss.lo,

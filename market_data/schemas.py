@@ -173,8 +173,8 @@ FEATURE_FRAME = _table(
 
 _SCORED = {
     "sample_size": COUNT,  # snapshots
-    "event_count": COUNT,  # independent events; low_confidence looks at this one
-    "low_confidence": FLAG,  # fewer than 50 events
+    "event_count": COUNT,  # independent events
+    "low_confidence": FLAG,  # worth < 50 events of one size: (Σn)² / Σn², n rows each
     "base_rate": REAL,
     "mean_price": REAL,
     "brier": REAL,

@@ -6,7 +6,10 @@
   Pearson, Biometrika 26, 1934, doi:10.1093/biomet/26.4.404) where all outcomes of a block are
   equal, for that looks certain to a bootstrap. How often it covers is measured, not promised.
 
-Intervals are those of fits to the outcomes alone, without `maps.PRICE_EVENTS`.
+Each event weighs one, whatever the number of its rows. Intervals are those of fits to the outcomes
+alone, without `maps.PRICE_EVENTS`. Where outcomes alone give none (all are equal, a price tells
+them apart, there are one or two events), they are those of Platt's map under a weak prior that
+prices mean what they say (``weak_prior``): there is an interval as soon as there is an event.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from calibration_service.recalibration.maps import (
     fit_maps,
     fit_platt,
 )
+from calibration_service.recalibration.weak_prior import posterior_band
+from calibration_service.scores import event_weights
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -33,6 +38,9 @@ GRID: FloatArray = np.concatenate(
     [[0.0, 0.001, 0.002, 0.005], np.arange(1, 100) / 100.0, [0.995, 0.998, 0.999, 1.0]]
 )
 """Prices at which a map is kept."""
+
+_OCCUPIED = 1e-9
+"""Less weight than this is what rounding left of none."""
 
 _GROUPS = 100
 _RESAMPLES = 400
@@ -52,7 +60,7 @@ def band_of(
         rng: puts events into groups and draws the bootstrap.
 
     Returns:
-        (lo, hi), [K] float64 in [0, 1], neither decreasing; NaN without an estimate.
+        (lo, hi), [K] float64 in [0, 1], neither decreasing, finite.
     """
     if method in (Method.IDENTITY, Method.PLATT):
         low, high = _platt_band(p, y, event)
@@ -60,29 +68,42 @@ def band_of(
         low, high = _isotonic_band(p, y, event, rng=rng)
     else:
         low, high = _jackknife_band(method, p, y, event, rng=rng)
+    if not np.isfinite(low + high).all():
+        low, high = posterior_band(p, y, event_weights(event), at=GRID)
     return np.minimum.accumulate(low[::-1])[::-1], np.maximum.accumulate(high)
 
 
-def _cells_of(p: FloatArray, y: FloatArray, part: IntArray, count: int) -> TrainingCells:
-    """Cells of rows in ``count`` parts, at every price that occurs anywhere; size may be 0."""
+def _cells_of(
+    p: FloatArray, y: FloatArray, event: IntArray, *, part: IntArray, count: int
+) -> TrainingCells:
+    """Cells of rows in ``count`` parts, at every price that occurs anywhere; size may be 0.
+
+    Args:
+        p, y, event: [N] as in `band_of`.
+        part: [E] int64 in [0, count), the part of each event.
+        count: number of parts.
+    """
     codes, place = np.unique(price_codes(p), return_inverse=True)
-    index, length = part * codes.size + place, count * codes.size
+    weight = event_weights(event)
+    index, length = part[event] * codes.size + place, count * codes.size
     return TrainingCells(
         group=np.repeat(np.arange(count), codes.size),
         price=np.tile(codes / PRICE_CELLS, count),
-        size=np.bincount(index, minlength=length).astype(np.float64),
-        positive=np.asarray(np.bincount(index, y, minlength=length), dtype=np.float64),
+        size=np.asarray(np.bincount(index, weight, minlength=length), dtype=np.float64),
+        positive=np.asarray(np.bincount(index, weight * y, minlength=length), dtype=np.float64),
         events=np.ones(count, dtype=np.int64),
     )
 
 
 def _platt_band(p: FloatArray, y: FloatArray, event: IntArray) -> Band:
-    intercept, slope, _ = fit_platt(_cells_of(p, y, np.zeros(p.size, dtype=np.int64), 1))[:, 0]
+    weight = event_weights(event)
+    one = np.zeros(int(event.max()) + 1, dtype=np.int64)
+    intercept, slope, _ = fit_platt(_cells_of(p, y, event, part=one, count=1))[:, 0]
     x = price_logit(p)
     mean = special.expit(intercept + slope * x)
     score, curvature = y - mean, mean * (1.0 - mean)
     terms = (score, score * x, curvature, curvature * x, curvature * x * x)
-    sums = (np.asarray(np.bincount(event, term), dtype=np.float64) for term in terms)
+    sums = (np.asarray(np.bincount(event, weight * term), dtype=np.float64) for term in terms)
     parts = intervals.EventScores(*sums)
     events = parts.score.size
     groups = intervals.EventGroups(np.zeros(events, dtype=np.int64), 1)
@@ -90,7 +111,7 @@ def _platt_band(p: FloatArray, y: FloatArray, event: IntArray) -> Band:
     at = price_logit(GRID)
     moved = np.stack([on_intercept @ on_intercept, on_intercept @ on_slope, on_slope @ on_slope])
     variance = (moved[0] + 2.0 * at * moved[1] + at * at * moved[2]) * (events - 1.0) / events
-    width = intervals.t_quantile(groups.events()) * np.sqrt(variance)
+    width = intervals.t_quantile(np.array([events - 1.0])) * np.sqrt(variance)
     centre = intercept + slope * at
     return special.expit(centre - width), special.expit(centre + width)
 
@@ -104,7 +125,7 @@ def _jackknife_band(
     whole = _estimates(method, parts, size.sum(axis=0)[None], positive.sum(axis=0)[None])[0]
     left = _estimates(method, parts, size.sum(axis=0) - size, positive.sum(axis=0) - positive)
     spread = ((left - left.mean(axis=0)) ** 2).sum(axis=0) * (count - 1.0) / count
-    width = intervals.t_quantile(np.array([count])) * np.sqrt(spread)
+    width = intervals.t_quantile(np.array([count - 1.0])) * np.sqrt(spread)
     return special.expit(whole - width), special.expit(whole + width)
 
 
@@ -113,7 +134,7 @@ def _event_groups(
 ) -> TrainingCells:
     events = int(event.max()) + 1
     count = min(events, _GROUPS)
-    return _cells_of(p, y, (rng.permutation(events) % count)[event], count)
+    return _cells_of(p, y, event, part=rng.permutation(events) % count, count=count)
 
 
 def _estimates(
@@ -129,12 +150,12 @@ def _estimates(
 def _occupied(parts: TrainingCells, size: FloatArray, positive: FloatArray) -> TrainingCells:
     """Occupied cells of [R, C] sums at the prices of ``parts``."""
     count, prices = size.shape
-    used = np.flatnonzero(size > 0.5)
+    used = np.flatnonzero(size > _OCCUPIED)
     return TrainingCells(
         used // prices,
         parts.price[:prices][used % prices],
         size.reshape(-1)[used],
-        positive.reshape(-1)[used],
+        np.clip(positive.reshape(-1)[used], 0.0, size.reshape(-1)[used]),
         np.ones(count, dtype=np.int64),
     )
 

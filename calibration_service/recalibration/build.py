@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -60,7 +60,8 @@ def build_recalibration(
 
     What a category serves: its own map where that is promoted; else the map of "*" where that is
     promoted and was not worse than the price in this category; else the price. The interval of a
-    price that stays is that of Platt's map, widened to hold the price.
+    price that stays is that of Platt's map, widened to hold the price. Every grid that is served
+    has finite ``lo ≤ value ≤ hi``. Each event weighs one in its pool.
 
     Args:
         rows: ``metrics.ScoredRows.frame`` with ``resolved_at`` (aware UTC) for each row, in any
@@ -83,6 +84,7 @@ def build_recalibration(
     found = validate(sample, plan)
     events = [np.unique(sample.event[sample.pool == k]).size for k in range(sample.pools)]
     verdicts = decide(sample, found, tested=np.array(events) >= MIN_EVENTS)
+    verdicts = [_with_a_grid(k, found, verdict) for k, verdict in enumerate(verdicts)]
     served = _served(pools, found, verdicts)
     written = [
         _row(k, pools, found, verdicts, served=served[k], rng=rng) for k in range(sample.pools)
@@ -115,14 +117,21 @@ def _pools_of(rows: pl.DataFrame) -> _Pools:
     return _Pools((WHOLE, *(categories[k] for k in kept)), pool, sample)
 
 
+def _with_a_grid(k: int, found: Validation, verdict: Verdict) -> Verdict:
+    """The verdict, or a refusal where the map of everything that is known has no estimate."""
+    if not verdict.promoted or np.isfinite(_value(verdict.method, found, k)).all():
+        return verdict
+    reason = f"the {verdict.method.value} map of all events has no estimate"
+    return replace(verdict, promoted=False, reasons=(reason,))
+
+
 def _served(pools: _Pools, found: Validation, verdicts: list[Verdict]) -> list[str]:
     """ "own", "pool" or "price" for each pool."""
     whole = found.rows[pools.sample.pool[found.rows] == 0]
     q = found.recalibrated[found.best[0], : whole.size]
     p, y = pools.sample.p[whole], pools.sample.y[whole]
-    gain = np.bincount(
-        pools.category[whole], (q - y) ** 2 - (p - y) ** 2, minlength=len(pools.names)
-    )
+    gains = pools.sample.weight[whole] * ((q - y) ** 2 - (p - y) ** 2)
+    gain = np.bincount(pools.category[whole], gains, minlength=len(pools.names))
     served = []
     for k, verdict in enumerate(verdicts):
         by_pool = k > 0 and verdicts[0].promoted and gain[k] <= 0.0
@@ -154,8 +163,8 @@ def _row(
         "served": served,
         "price": GRID.tolist(),
         "value": value.tolist(),
-        "lo": _listed(np.minimum(low, value)),
-        "hi": _listed(np.maximum(high, value)),
+        "lo": np.minimum(low, value).tolist(),
+        "hi": np.maximum(high, value).tolist(),
         "sample_size": own.size,
         "event_count": np.unique(sample.event[own]).size,
         "fitted_from": _time(times.min()),
@@ -200,10 +209,6 @@ def _parameters(found: Validation, pool: int, method: Method) -> str:
     ends = np.ones(price.size, dtype=np.bool_)
     ends[1:-1] = (rate[1:-1] != rate[:-2]) | (rate[1:-1] != rate[2:])
     return json.dumps({"price": price[ends].tolist(), "rate": rate[ends].tolist()})
-
-
-def _listed(values: FloatArray) -> list[float | None]:
-    return [None if np.isnan(value) else value for value in values.tolist()]
 
 
 def _time(microseconds: np.int64) -> datetime:

@@ -15,7 +15,7 @@ not come yet every event looks alike, and the spread over events knows nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,8 @@ LEVEL = 0.025
 class Differences:
     """Paired Brier differences of each pool, [P] float64 each; below zero the map is better.
 
+    Means over events, the rows of an event sharing one weight.
+
     Attributes:
         value, lo, hi: difference with its 95 % interval.
         p: one-sided p-value of "the map is not better"; NaN where nothing can be said.
@@ -59,7 +61,8 @@ class Verdict:
         method: the candidate that was best over all folds.
         promoted: whether it takes the place of the price.
         reasons: why not; none where promoted.
-        brier_raw, brier_recalibrated: Brier scores over the folds, of the price and the method.
+        brier_raw, brier_recalibrated: Brier scores over the folds, of the price and the method,
+            each event weighing one.
         difference, lo, hi, p, p_adjusted: of the maps chosen before each fold; see `Differences`.
         validation_events: events in the folds.
     """
@@ -78,7 +81,7 @@ class Verdict:
 
 
 def differences(sample: Sample, rows: IntArray, recalibrated: FloatArray) -> Differences:
-    """Paired Brier differences over the events of each pool.
+    """Paired Brier differences over the events of each pool, each of which weighs one.
 
     Args:
         sample: the rows.
@@ -89,18 +92,17 @@ def differences(sample: Sample, rows: IntArray, recalibrated: FloatArray) -> Dif
     pair, of_row = np.unique(pool * sample.resolved.size + sample.event[rows], return_inverse=True)
     groups = intervals.EventGroups(pair // sample.resolved.size, sample.pools)
     gain = (recalibrated - y) ** 2 - (p - y) ** 2
-    size = np.bincount(of_row).astype(np.float64)
-    gains = np.asarray(np.bincount(of_row, gain), dtype=np.float64)
+    weight = sample.weight[rows]
+    size = np.asarray(np.bincount(of_row, weight), dtype=np.float64)
+    gains = np.asarray(np.bincount(of_row, weight * gain), dtype=np.float64)
     found = intervals.ratio_of(gains, size, groups=groups)
     total = groups.total(size)
     with np.errstate(divide="ignore", invalid="ignore"):
         model = np.sqrt(_variance_from_prices(sample, rows, recalibrated)) / total
-    ratio = intervals.Ratio(found.value, np.fmax(found.error, model), found.skew)
-    events = groups.events()
-    ends = intervals.signed_interval(ratio, events)
-    return Differences(
-        found.value, ends.lo, ends.hi, intervals.probability_below_zero(ratio, events), events
-    )
+    ratio = replace(found, error=np.fmax(found.error, model))
+    ends = intervals.signed_interval(ratio)
+    p = intervals.probability_below_zero(ratio)
+    return Differences(found.value, ends.lo, ends.hi, p, groups.events())
 
 
 def _variance_from_prices(sample: Sample, rows: IntArray, recalibrated: FloatArray) -> FloatArray:
@@ -112,7 +114,7 @@ def _variance_from_prices(sample: Sample, rows: IntArray, recalibrated: FloatArr
     p, pool = sample.p[rows], sample.pool[rows]
     markets = int(sample.market.max(initial=0)) + 1
     pair, of_row = np.unique(pool * markets + sample.market[rows], return_inverse=True)
-    lever = np.bincount(of_row, 2.0 * (recalibrated - p))
+    lever = np.bincount(of_row, 2.0 * sample.weight[rows] * (recalibrated - p))
     mean = np.bincount(of_row, p) / np.bincount(of_row)
     variance = lever * lever * mean * (1.0 - mean)
     return np.asarray(
@@ -161,11 +163,12 @@ def decide(sample: Sample, found: Validation, *, tested: NDArray[np.bool_]) -> l
 
 
 def _mean_squares(sample: Sample, rows: IntArray, q: FloatArray) -> FloatArray:
-    pool, squares = sample.pool[rows], (q - sample.y[rows]) ** 2
+    pool, weight = sample.pool[rows], sample.weight[rows]
+    squares = weight * (q - sample.y[rows]) ** 2
     with np.errstate(invalid="ignore"):
         return np.asarray(
             np.bincount(pool, squares, minlength=sample.pools)
-            / np.bincount(pool, minlength=sample.pools)
+            / np.bincount(pool, weight, minlength=sample.pools)
         )
 
 

@@ -3,14 +3,17 @@
 Events are ordered by their last resolution. The first fifth is only fitted on; the rest falls into
 folds of about equal size (rolling origin: Tashman, Int. J. Forecast. 16, 2000,
 doi:10.1016/S0169-2070(00)00065-0). Before each fold every map is fitted again to the events that
-had resolved an embargo earlier. The map for a fold is the best one on the folds before it
-(prequential: Dawid, J. R. Stat. Soc. A 147, 1984, doi:10.2307/2981683), so the loss of the chosen
-one is that of maps that were chosen without it, and choosing among many cannot flatter it.
+had resolved an embargo earlier. Each event weighs one in fits and losses, whatever the number of
+its rows: with a row a day a few markets that live long would own the map. The map for a fold is
+the best one on the folds before it (prequential: Dawid, J. R. Stat. Soc. A 147, 1984,
+doi:10.2307/2981683), so the loss of the chosen one is that of maps that were chosen without it,
+and choosing among many cannot flatter it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +26,7 @@ from calibration_service.recalibration.maps import (
     TrainingCells,
     fit_maps,
 )
+from calibration_service.scores import event_weights
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -36,7 +40,7 @@ FIRST_CHOICE = CANDIDATES.index(Method.PLATT)
 _COLUMNS = PRICE_CELLS + 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sample:
     """Resolved rows with the time of their events.
 
@@ -55,6 +59,12 @@ class Sample:
     pool: IntArray
     pools: int
     resolved: IntArray
+
+    @cached_property
+    def weight(self) -> FloatArray:
+        """[N] float64 in (0, 1]: one over the rows of the row's event in its pool."""
+        pair = self.pool * self.resolved.size + self.event
+        return event_weights(pair)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +103,16 @@ def plan_folds(resolved: IntArray, *, embargo: int) -> Plan:
 def training_cells(sample: Sample, plan: Plan) -> TrainingCells:
     """What is known before each fold, and at last: group ``pool · (K + 1) + fold``.
 
-    Prices within 1e-4 share a cell.
+    Prices within 1e-4 share a cell; an event weighs one in its pool.
     """
     steps = plan.folds + 1
     slot = (sample.pool * steps + plan.known[sample.event]) * _COLUMNS + price_codes(sample.p)
     length = sample.pools * steps * _COLUMNS
     shape = (sample.pools, steps, _COLUMNS)
-    size = np.bincount(slot, minlength=length).reshape(shape).cumsum(axis=1)
-    positive = np.bincount(slot, sample.y, minlength=length).reshape(shape).cumsum(axis=1)
+    size, positive = (
+        np.bincount(slot, part, minlength=length).reshape(shape).cumsum(axis=1)
+        for part in (sample.weight, sample.weight * sample.y)
+    )
     used = np.flatnonzero(size)
     pairs = np.unique(sample.pool * plan.known.size + sample.event)
     pool, event = pairs // plan.known.size, pairs % plan.known.size
@@ -108,8 +120,8 @@ def training_cells(sample: Sample, plan: Plan) -> TrainingCells:
     return TrainingCells(
         group=used // _COLUMNS,
         price=used % _COLUMNS / PRICE_CELLS,
-        size=size.reshape(-1)[used].astype(np.float64),
-        positive=positive.reshape(-1)[used],
+        size=size.reshape(-1)[used],
+        positive=np.minimum(positive.reshape(-1)[used], size.reshape(-1)[used]),
         events=first.reshape(sample.pools, steps).cumsum(axis=1).reshape(-1),
     )
 
@@ -155,7 +167,7 @@ def validate(sample: Sample, plan: Plan) -> Validation:
     for k, maps in enumerate(fitted):
         found = maps.at(p, group)
         recalibrated[k] = np.where(usable & ~np.isnan(found), found, p)
-    gain = (recalibrated - y) ** 2 - (p - y) ** 2
+    gain = sample.weight[rows] * ((recalibrated - y) ** 2 - (p - y) ** 2)
     shape = (sample.pools, plan.folds)
     slot = pool * plan.folds + fold
     losses = np.stack(

@@ -116,8 +116,17 @@ def test_low_confidence_looks_at_events_and_not_at_rows():
     assert pick(frame, "category=*|liquidity=*|tte=*")["low_confidence"]
     frame = metrics_of(history(n=200, events=150))
     whole = pick(frame, "category=*|liquidity=*|tte=*")
-    assert whole["low_confidence"] == (whole["event_count"] < 50)
+    assert whole["event_count"] >= 100
     assert not whole["low_confidence"]
+
+
+def test_low_confidence_looks_at_how_many_events_of_one_size_the_rows_are_worth():
+    short = history(n=300, events=100_000)
+    long = pl.concat([short.head(3)] * 200)
+    whole = pick(metrics_of(pl.concat([short, long])), "category=*|liquidity=*|tte=*")
+    assert whole["event_count"] >= 290
+    assert whole["low_confidence"]
+    assert whole["sample_size"] == 900
 
 
 def test_snapshots_of_one_outcome_do_not_narrow_the_interval():

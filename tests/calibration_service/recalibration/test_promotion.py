@@ -17,7 +17,7 @@ from calibration_service.recalibration.selection import Sample
 from calibration_service.recalibration.state import load, with_calibrated
 
 AS_OF = datetime(2026, 6, 1, tzinfo=UTC)
-LAWS = ("ticks", "extreme", "few")
+LAWS = ("ticks", "extreme", "few", "heavy")
 
 
 def built(history, seed=0):
@@ -55,8 +55,44 @@ def test_on_noise_the_price_stays_in_full(draw, law, events, count, capsys):
     assert share <= bound(0.05, count)
 
 
-def test_prices_that_are_too_extreme_are_found_at_1000_events(draw):
-    assert promoted_share(draw, 1_000, 40, slope=0.6)[1] >= 0.8
+@pytest.mark.parametrize(("law", "power"), [("ticks", 0.8), ("heavy", 0.65)])
+def test_prices_that_are_too_extreme_are_found_at_1000_events(draw, law, power):
+    assert promoted_share(draw, 1_000, 40, law=law, slope=0.6)[1] >= power
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("events", [1_000, 2_000])
+def test_reports_the_power_where_a_few_markets_own_most_rows(draw, events, capsys):
+    share = promoted_share(draw, events, 200, law="heavy", slope=0.6)[1]
+    with capsys.disabled():
+        print(f"\nheavy, slope 0.6, {events} events: promoted {share:.1%}")
+    assert share >= 0.65
+
+
+def served_grids(rows):
+    for row in rows.iter_rows(named=True):
+        yield tuple(np.array(row[name], dtype=float) for name in ("lo", "value", "hi"))
+
+
+ONE_OUTCOME = {"outcome_yes": 0.0, "p_yes": 0.05}
+
+
+@pytest.mark.parametrize("events", [1, 2, 60, 700])
+@pytest.mark.parametrize("given", [{}, {"outcome_yes": 0.0}, ONE_OUTCOME, {"outcome_yes": 1.0}])
+def test_every_grid_that_is_served_has_a_finite_interval_around_its_value(draw, events, given):
+    history = draw(np.random.default_rng(3), events, law="ticks").frame()
+    rows = build_recalibration(
+        history.with_columns(pl.lit(value).alias(name) for name, value in given.items()),
+        version="v", run_id="r", as_of=AS_OF, rng=np.random.default_rng(0),
+    )  # fmt: skip
+    assert rows.height
+    if events == 700 and given == ONE_OUTCOME:
+        assert rows["promoted"][0]
+    for low, value, high in served_grids(rows):
+        assert np.isfinite(low + value + high).all()
+        assert (low <= value).all()
+        assert (value <= high).all()
+        assert (low < high).any()
 
 
 @pytest.mark.soak
@@ -106,6 +142,22 @@ def test_a_price_that_stays_says_why():
     assert rows["reasons"].to_list() == [["fewer than 200 events"]]
     assert rows["served"].to_list() == ["price"]
     assert rows["value"][0].to_list() == GRID.tolist()
+
+
+def test_repeating_the_rows_of_an_event_changes_no_verdict(draw):
+    rows = draw(np.random.default_rng(4), 400, slope=0.6).frame()
+    often = pl.concat([rows, *[rows.filter(rows["event_id"].hash(seed=3) % 5 == 0)] * 9])
+    one, other = (
+        build_recalibration(
+            part, version="v", run_id="r", as_of=AS_OF, rng=np.random.default_rng(0)
+        )
+        for part in (rows, often)
+    )
+    assert one["method"].to_list() == other["method"].to_list()
+    for name in ("difference", "difference_lo", "brier_raw", "p_value"):
+        np.testing.assert_allclose(one[name], other[name], rtol=1e-4, atol=1e-7)
+    for name in ("value", "lo", "hi"):
+        np.testing.assert_allclose(one[name][0], other[name][0], rtol=1e-4, atol=1e-6)
 
 
 def test_a_rare_outcome_that_has_not_come_yet_proves_nothing():
