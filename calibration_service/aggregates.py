@@ -104,8 +104,7 @@ def logit_cells(rows: Rows, x: FloatArray) -> Cells:
         x: [N] float64, log-odds of their prices, from `price_logit`.
     """
     fine = rows.segments.of_fine.shape[1]
-    place = np.clip((x / _CELL_WIDTH + _CELLS / 2).astype(np.int64), 0, _CELLS - 1)
-    index = rows.segments.fine * _CELLS + place
+    index = rows.segments.fine * _CELLS + _place(x)
     sums = [_sum(index, values, fine * _CELLS) for values in (None, rows.y, x)]
     used = np.flatnonzero(sums[0])
     cell_fine, cell_place = used // _CELLS, used % _CELLS
@@ -116,13 +115,43 @@ def logit_cells(rows: Rows, x: FloatArray) -> Cells:
     weight, positive, total = (
         _sum(target, np.tile(part[used], rows.segments.of_fine.shape[0]), length) for part in sums
     )
+    return _held(weight, positive, total, groups=len(rows.segments.labels))
+
+
+def even_cells(rows: Rows, x: FloatArray) -> Cells:
+    """Cells as of `logit_cells` in which each event of a segment weighs one, however many its rows.
+
+    Args:
+        rows: scored rows.
+        x: [N] float64, log-odds of their prices, from `price_logit`.
+    """
+    place, count = _place(x), len(rows.segments.labels)
+    sums = np.zeros((3, count * _CELLS))
+    for of_fine in rows.segments.of_fine:
+        segment = of_fine[rows.segments.fine]
+        pairs, pair_of = _atoms(rows.event, segment, cells=count)
+        share = 1.0 / _sum(pair_of, None, pairs.size)
+        weight = share[pair_of]
+        index = segment * _CELLS + place
+        for k, values in enumerate((weight, weight * rows.y, weight * x)):
+            sums[k] += _sum(index, values, count * _CELLS)
+    return _held(*sums, groups=count)
+
+
+def _place(x: FloatArray) -> IntArray:
+    """[N] int64 in [0, _CELLS): the cell of each log-odds."""
+    return np.clip((x / _CELL_WIDTH + _CELLS / 2).astype(np.int64), 0, _CELLS - 1)
+
+
+def _held(weight: FloatArray, positive: FloatArray, total: FloatArray, *, groups: int) -> Cells:
+    """The occupied ones of ``groups · _CELLS`` cells, from their sums of 1, y and x."""
     held = np.flatnonzero(weight)
     return Cells(
         x=total[held] / weight[held],
         weight=weight[held],
-        positive=positive[held],
+        positive=np.minimum(positive[held], weight[held]),
         group=held // _CELLS,
-        groups=len(rows.segments.labels),
+        groups=groups,
     )
 
 
@@ -147,6 +176,12 @@ class EventSums:
     log_loss: FloatArray
     residuals: FloatArray
     parts: EventScores
+
+    def even_parts(self) -> EventScores:
+        """``parts`` of a fit in which each event weighs one, see `even_cells`."""
+        own = self.parts
+        kept = (own.score, own.score_x, own.aa, own.ab, own.bb)
+        return EventScores(*(part / self.size for part in kept))
 
 
 def event_sums(rows: Rows, x: FloatArray, *, fitted: LogisticFit) -> Iterator[EventSums]:

@@ -20,7 +20,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 RECENT = EPOCH + timedelta(days=200)
 AS_OF = EPOCH + timedelta(days=300)
 POOL = "category=*|liquidity=*|tte=*"
-LAWS = ("ticks", "extreme", "few")
+LAWS = ("ticks", "extreme", "few", "heavy")
 
 
 def two_periods(draw, seed, events, *, before=None, **truth):
@@ -93,11 +93,15 @@ def test_a_law_that_stays_wrong_is_no_drift(draw, count):
 
 
 @pytest.mark.parametrize("count", [25, pytest.param(300, marks=pytest.mark.soak)])
-@pytest.mark.parametrize("single", [True, False])
-def test_a_slope_of_six_tenths_is_found_at_1000_events(draw, single, count):
-    before = {"single": single}
-    found = rates(draw, 1_000, count, slope=0.6, single=single, before=before)
-    print(f"power at 1,000 events, single {single}: {found}")
+@pytest.mark.parametrize(
+    "given",
+    [{"single": True}, {"single": False}, {"law": "heavy"}],
+    ids=["one row an event", "a few rows", "a few events own most rows"],
+)
+def test_a_slope_of_six_tenths_is_found_at_1000_events(draw, given, count):
+    before = {name: value for name, value in given.items() if name != "law"}
+    found = rates(draw, 1_000, count, slope=0.6, before=before, **given)
+    print(f"power at 1,000 events, {given}: {found}")
     assert found["REFERENCE"][1] >= 0.8
     assert found["PERFECT"][1] >= 0.8
 
@@ -137,6 +141,15 @@ def test_thin_segments_are_not_tested(draw):
     assert (frame["event_count"] >= 20).all()
     assert (frame["reference_event_count"] >= 20).all()
     assert drift_of(two_periods(draw, 3, 15)).height == 0
+
+
+def test_repeating_the_rows_of_an_event_changes_no_test(draw):
+    rows = two_periods(draw, 9, 120)
+    some = rows["event_id"].hash(seed=3) % 5 == 0
+    found = drift_of(pl.concat([rows, *[rows.filter(some)] * 9]))
+    for name in ("statistic", "slope_change", "slope_change_lo", "p_value"):
+        ours, theirs = drift_of(rows)[name].to_numpy(), found[name].to_numpy()
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
 def test_any_row_order_gives_the_same_tests(draw):
