@@ -197,6 +197,8 @@ def mean(values: FloatArray, event: NDArray[np.str_], *, rng: np.random.Generato
 def breach(low: FloatArray, high: FloatArray, actual: FloatArray) -> NDArray[np.int64]:
     """Side on which ``actual`` left [low, high]: -1 below, 1 above, 0 inside (ties inside).
 
+    What is not finite left nothing and is 0 too: `breach_rate` leaves it out.
+
     >>> breach(np.array([0.4, 0.4]), np.array([0.6, 0.6]), np.array([0.39, 0.6])).tolist()
     [-1, 0]
     """
@@ -212,14 +214,21 @@ def breach_rate(
     *,
     rng: np.random.Generator,
 ) -> Interval:
-    """Share of the actuals outside their band; 1 - coverage for a band that is as wide as it says.
+    """Share of the known actuals outside their band; 1 - coverage.
 
     Args:
-        low, high, actual: [N] in [0, 1].
+        low, high, actual: [N] in [0, 1]; a window where one is not finite is left out.
         event: [N] which event each belongs to.
         rng: source of the resampling.
+
+    Returns:
+        The share over the events with something known; NaN where nothing is.
     """
-    return mean((breach(low, high, actual) != 0).astype(np.float64), event, rng=rng)
+    known = np.isfinite(low) & np.isfinite(high) & np.isfinite(actual)
+    if not known.any():
+        return Interval(np.nan, np.nan, np.nan, 0)
+    outside = breach(low, high, actual)[known] != 0
+    return mean(outside.astype(np.float64), event[known], rng=rng)
 
 
 FOLLOW_MOVE = 0.05

@@ -110,6 +110,22 @@ def test_the_breach_rate_is_what_coverage_leaves() -> None:
     assert found.events == 500
 
 
+def test_what_is_missing_is_neither_inside_nor_outside() -> None:
+    rng = np.random.default_rng(22)
+    actual, event = rng.random(4_000), np.repeat(np.arange(400), 10).astype(str)
+    low, high = np.full(4_000, 0.1), np.full(4_000, 0.9)
+    actual[rng.random(4_000) < 0.3] = np.nan
+    low[:50], high[50:100], actual[100:120] = np.nan, np.inf, np.inf
+    known = np.isfinite(low) & np.isfinite(high) & np.isfinite(actual)
+    inside = scores.covered(low[known], high[known], actual[known]).mean()
+    found = scores.breach_rate(low, high, actual, event, rng=rng)
+    assert inside + found.value == pytest.approx(1.0, abs=1e-12)
+    assert found.events == np.unique(event[known]).size < 400
+    nothing = scores.breach_rate(low, high, np.full(4_000, np.nan), event, rng=rng)
+    assert np.isnan(nothing.value)
+    assert nothing.events == 0
+
+
 def test_a_breach_is_followed_when_the_price_goes_on_in_its_direction() -> None:
     side = np.array([1, 1, -1, -1, 0, 1])
     later = np.array(
