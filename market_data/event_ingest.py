@@ -84,7 +84,17 @@ def store_event_records(
     if not rows:
         return result, markets
     values = [asdict(row) | {"schema_version": SCHEMA_VERSION} for row in rows.values()]
-    done = stores.lake.upsert(
-        "market_event", pl.DataFrame(values, schema=polars_schema("market_event"))
-    )
+    frame = pl.DataFrame(values, schema=polars_schema("market_event"))
+    done = stores.lake.upsert("market_event", _without_older(stores, frame))
     return replace(result, rows_written=done.rows_new + done.rows_changed), markets
+
+
+def _without_older(stores: Stores, frame: pl.DataFrame) -> pl.DataFrame:
+    """The events that are not older than the stored ones, by the venue's own time of update."""
+    is_named = pl.col("event_id").is_in(frame["event_id"].to_list())
+    stored = stores.lake.read(
+        "market_event", is_named, columns=["event_id", "venue_updated_at"]
+    ).rename({"venue_updated_at": "_stored"})
+    is_older = pl.col("venue_updated_at") < pl.col("_stored")
+    joined = frame.join(stored, on="event_id", how="left")
+    return joined.filter(~is_older.fill_null(value=False)).drop("_stored")

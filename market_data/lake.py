@@ -250,15 +250,17 @@ class Lake:
     ) -> tuple[pl.DataFrame, pl.Series]:
         """Rows that are not stored just so, and for each of them whether its key is stored.
 
-        Compared is with the stored rows of ``where``; by default with those of the same days.
+        Compared is with the stored rows of ``where``; by default with those of the same days, or
+        of the same first part of the key where a table has no days.
         """
         if delta is None or rows.is_empty():
             return rows, pl.Series([False] * rows.height, dtype=pl.Boolean)
         skipped = VOLATILE.get(spec.name, ())
         compared = [c for c in rows.columns if c not in skipped]
         lazy = _stored(spec, delta).select(compared)
-        if where is None and spec.partition_by:
-            where = pl.col("dt").is_in(rows["dt"].unique().to_list())
+        if where is None:
+            near = "dt" if spec.partition_by else spec.key[0]
+            where = pl.col(near).is_in(rows[near].unique().implode())
         if where is not None:
             lazy = lazy.filter(where)
         stored = lazy.collect()

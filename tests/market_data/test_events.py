@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from market_data.errors import RecordRejected
-from market_data.event_ingest import ingest_events
+from market_data.event_ingest import ingest_events, store_event_records
 from market_data.ingest import Stores, ingest_markets
 from market_data.replay.archive import Archive
 from market_data.replay.server import RunningReplay
@@ -36,6 +36,17 @@ async def test_events_and_their_markets_are_those_of_the_venue(
         for stores in (by_event, by_market)
     )
     assert one.equals(other)
+
+
+def test_an_older_event_takes_nothing_from_a_newer_one(
+    archive: Archive, make_stores: MakeStores
+) -> None:
+    stores = make_stores()
+    new = archive.events[0] | {"updatedAt": "2026-09-02T00:00:00Z", "title": "New"}
+    old = archive.events[0] | {"updatedAt": "2026-09-01T00:00:00Z", "title": "Old"}
+    for event in (new, old):
+        store_event_records(stores, [event], "raw")
+    assert stores.lake.read("market_event")["title"].to_list() == ["New"]
 
 
 @pytest.mark.parametrize(
