@@ -180,7 +180,11 @@ def test_histories_that_fail_for_good_are_named_and_come_with_the_next_run(
     assert healed.failures == []
     assert run_row(healed)["status"] == "SUCCESS"
     found = contents(settings)
-    assert_same(found, expected | {"dead_letter": found["dead_letter"]})
+    served = pl.col("version").is_in(found["scoreboard"]["recalibration_version"].implode())
+    kept = {name: found[name] for name in ("dead_letter", "recalibration_choice")}
+    in_force = {"recalibration_state": found["recalibration_state"].filter(served)}
+    assert found["recalibration_state"].height > in_force["recalibration_state"].height
+    assert_same(found | in_force, expected | kept)
 
 
 def test_the_same_work_has_the_same_id_and_other_work_another(tmp_path: Any) -> None:
