@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 from calibration_service.aggregates import Rows, pairs_of
-from calibration_service.reliability import consistency_band
+from calibration_service.isotonic_consistency import consistency_of_curves
 from calibration_service.scores import ECE_BINS
 from calibration_service.segments import MARGINS
 
@@ -187,7 +187,8 @@ class Blocks:
         lower, upper: [B] float64, lowest and highest price; price: [B] float64, mean price.
         rate: [B] float64, observed and isotonic rate.
         size, events: [B] int64, rows and distinct events.
-        consistency_lo, consistency_hi: [B] float64, where the rate of a calibrated source lies.
+        consistency_lo, consistency_hi: [B] float64, where the rate of a calibrated source lies
+            95 % of the time, see ``isotonic_consistency``.
     """
 
     segment: IntArray
@@ -212,8 +213,10 @@ def isotonic_blocks(rows: Rows) -> Blocks:
         np.bincount(block, part) for part in (cells.size, cells.positive, cells.size * cells.price)
     )
     segment = cells.segment[first]
-    events, independent = _block_events(rows, cells, block)
-    low, high = consistency_band(price / size, independent)
+    events = _block_events(rows, cells, block)
+    low, high = consistency_of_curves(
+        rows, margins=CURVE_MARGINS, segment=segment, price=price / size
+    )
     starts = np.searchsorted(segment, segment)
     return Blocks(
         segment=segment,
@@ -229,19 +232,15 @@ def isotonic_blocks(rows: Rows) -> Blocks:
     )
 
 
-def _block_events(rows: Rows, cells: SegmentCells, block: IntArray) -> tuple[IntArray, FloatArray]:
-    """([B] distinct events, [B] independent outcomes) behind each block."""
+def _block_events(rows: Rows, cells: SegmentCells, block: IntArray) -> IntArray:
+    """[B] distinct events behind each block."""
     order = np.argsort(rows.event, kind="stable")
     event, fine, code = rows.event[order], rows.segments.fine[order], price_codes(rows.p)[order]
     count, first = int(block[-1]) + 1, int(cells.segment[0])
     of_cell = np.zeros((cells.segments - first) * _COLUMNS, dtype=np.int64)
     of_cell[(cells.segment - first) * _COLUMNS + price_codes(cells.price)] = block
-    events, total, squares = (np.zeros(count) for _ in range(3))
+    events = np.zeros(count, dtype=np.int64)
     for margin in CURVE_MARGINS:
         of_row = (rows.segments.of_fine[margin] - first)[fine] * _COLUMNS + code
-        target, _, pair = pairs_of(of_cell[of_row], event)
-        sizes = np.bincount(pair).astype(np.float64)
-        events += np.bincount(target, minlength=count)
-        total += np.bincount(target, sizes, minlength=count)
-        squares += np.bincount(target, sizes * sizes, minlength=count)
-    return events.astype(np.int64), total**2 / squares
+        events += np.bincount(pairs_of(of_cell[of_row], event)[0], minlength=count)
+    return events

@@ -242,6 +242,61 @@ def test_any_row_order_gives_the_same_isotonic_curve():
     assert one.equals(other)
 
 
+def share_outside(draw, law, events, count, **given):
+    """Share of all rows that are in a block whose rate lies outside its consistency band."""
+    out = rows = 0
+    for seed in range(count):
+        frame = draw(np.random.default_rng([seed, events]), events, law=law, **given).frame()
+        found = build_isotonic(frame, window="90d", run_id="run", as_of=AS_OF)
+        inside = found["observed_rate"].is_between(
+            found["consistency_lo"] - 1e-9, found["consistency_hi"] + 1e-9
+        )
+        out += found.filter(~inside)["sample_size"].sum()
+        rows += found["sample_size"].sum()
+    return out / rows
+
+
+@pytest.mark.parametrize(
+    ("law", "events", "given"),
+    [("smooth", 400, {"single": True}), ("ticks", 400, {"single": True}), ("heavy", 400, {})],
+)
+def test_one_row_in_twenty_of_calibrated_prices_is_outside_the_isotonic_band(
+    draw, law, events, given
+):
+    assert 0.03 <= share_outside(draw, law, events, 30, **given) <= 0.07
+
+
+@pytest.mark.parametrize("law", ["ticks", "extreme", "few"])
+def test_shared_outcomes_and_few_prices_leave_no_more_outside(draw, law):
+    assert share_outside(draw, law, 400, 15) <= 0.06
+
+
+def test_prices_that_are_too_extreme_are_outside_the_isotonic_band(draw):
+    assert share_outside(draw, "ticks", 1_000, 8, slope=0.6) >= 0.35
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("law", ["smooth", "ticks", "extreme", "few", "heavy"])
+@pytest.mark.parametrize("single", [True, False])
+def test_reports_the_share_outside_the_isotonic_band(draw, law, single, capsys):
+    share = share_outside(draw, law, 1_000, 100, single=single)
+    with capsys.disabled():
+        print(f"\n{law}, 1,000 events, single {single}: {share:.2%} of rows outside")
+    assert share <= 0.07
+
+
+@pytest.mark.soak
+def test_isotonic_curves_of_a_million_rows_take_a_second(capsys):
+    rows, taken = history(n=1_000_000, events=20_000), []
+    for _ in range(3):
+        started = time.process_time()
+        build_isotonic(rows, window="90d", run_id="run", as_of=AS_OF)
+        taken.append(time.process_time() - started)
+    with capsys.disabled():
+        print(f"\nisotonic curves of a million rows: {min(taken):.2f} s")
+    assert min(taken) < 1.0
+
+
 def test_scores_without_intervals_are_those_of_the_metrics():
     rows = history()
     rows = rows.with_columns(
