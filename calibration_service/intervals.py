@@ -115,13 +115,20 @@ class Ratio:
     freedom: FloatArray
 
 
-def ratio_of(numerator: FloatArray, size: FloatArray, *, groups: EventGroups) -> Ratio:
+def ratio_of(
+    numerator: FloatArray,
+    size: FloatArray,
+    *,
+    groups: EventGroups,
+    freedom: FloatArray | None = None,
+) -> Ratio:
     """Ratio of sums with its error over events; influence is what leaving an event out does.
 
     Args:
         numerator: [P] float64, sum of a score over an event's rows.
         size: [P] float64 > 0, rows (or weight) of the event.
         groups: segments of the pairs.
+        freedom: [G] `degrees_of_freedom` of the sizes, if they are there already.
     """
     events, total = groups.events(), groups.total(size)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -132,15 +139,23 @@ def ratio_of(numerator: FloatArray, size: FloatArray, *, groups: EventGroups) ->
         cubes = groups.total(influence * influence * influence)
         error = np.sqrt(squares * (events - 1.0) / events)
         skew = np.where(squares > 0.0, cubes / squares**1.5, 0.0)
-    return Ratio(ratio, error, skew, degrees_of_freedom(size, groups=groups))
+    if freedom is None:
+        freedom = degrees_of_freedom(size, groups=groups)
+    return Ratio(ratio, error, skew, freedom)
 
 
-def positive_ratio(numerator: FloatArray, size: FloatArray, *, groups: EventGroups) -> Intervals:
+def positive_ratio(
+    numerator: FloatArray,
+    size: FloatArray,
+    *,
+    groups: EventGroups,
+    freedom: FloatArray | None = None,
+) -> Intervals:
     """Interval of a positive mean score (Brier, log loss); arguments as in `ratio_of`.
 
     ``m · exp(± t · se / m)``; a score of exactly 0 has the interval [0, 0].
     """
-    ratio = ratio_of(numerator, size, groups=groups)
+    ratio = ratio_of(numerator, size, groups=groups, freedom=freedom)
     positive = ratio.value > 0.0
     relative = np.where(positive, ratio.error, 0.0) / np.where(positive, ratio.value, 1.0)
     width = t_quantile(ratio.freedom) * relative
@@ -201,7 +216,7 @@ class EventScores:
 
 
 def logistic_intervals(
-    fitted: LogisticFit, parts: EventScores, *, size: FloatArray, groups: EventGroups
+    fitted: LogisticFit, parts: EventScores, *, freedom: FloatArray, groups: EventGroups
 ) -> tuple[Intervals, Intervals]:
     """Intervals of intercept and slope.
 
@@ -211,7 +226,7 @@ def logistic_intervals(
     Args:
         fitted: the fit of every segment.
         parts: what each event contributes to it.
-        size: [P] float64 > 0, rows of each event.
+        freedom: [G] `degrees_of_freedom` of the events' sizes.
         groups: segments of the events.
 
     Returns:
@@ -220,7 +235,7 @@ def logistic_intervals(
     on_intercept, on_slope = logistic_influence(parts, groups=groups)
     events = groups.events()
     shrink = np.maximum(events - 1.0, 0.0) / np.maximum(events, 1)
-    quantile = t_quantile(degrees_of_freedom(size, groups=groups))
+    quantile = t_quantile(freedom)
     ends = []
     for estimate, influence in ((fitted.intercept, on_intercept), (fitted.slope, on_slope)):
         width = quantile * np.sqrt(shrink * groups.total(influence * influence))

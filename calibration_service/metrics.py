@@ -167,10 +167,13 @@ def _event_columns(
 ) -> dict[str, NDArray[np.generic]]:
     """Columns of one margin that rest on events."""
     groups, events = pairs.groups, pairs.groups.events()
-    brier = intervals.positive_ratio(pairs.brier, pairs.size, groups=groups)
-    log_loss = intervals.positive_ratio(pairs.log_loss, pairs.size, groups=groups)
+    freedom = intervals.degrees_of_freedom(pairs.size, groups=groups)
+    brier, log_loss = (
+        intervals.positive_ratio(part, pairs.size, groups=groups, freedom=freedom)
+        for part in (pairs.brier, pairs.log_loss)
+    )
     intercept, slope = intervals.logistic_intervals(
-        fitted.part(pairs.first, groups.segments), pairs.parts, size=pairs.size, groups=groups
+        fitted.part(pairs.first, groups.segments), pairs.parts, freedom=freedom, groups=groups
     )
     effective = intervals.effective_events(pairs.size, groups=groups)
     parts = np.split(pairs.residuals, np.cumsum(events)[:-1])

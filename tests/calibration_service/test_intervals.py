@@ -91,7 +91,9 @@ def all_intervals(kind, events, count, seed=1):
     curve = mean * (1 - mean)
     parts = (y - mean, (y - mean) * x, curve, curve * x, curve * x * x)
     parts = EventScores(*(np.bincount(pair, part) for part in parts))
-    intercept, slope = logistic_intervals(fitted, parts, size=size, groups=groups)
+    intercept, slope = logistic_intervals(
+        fitted, parts, freedom=degrees_of_freedom(size, groups=groups), groups=groups
+    )
     return {
         "brier": positive_ratio(np.bincount(pair, brier_terms(p, y)), size, groups=groups),
         "log_loss": positive_ratio(np.bincount(pair, log_loss_terms(p, y)), size, groups=groups),
