@@ -61,7 +61,7 @@ def build_recalibration(
     What a category serves: its own map where that is promoted; else the map of "*" where that is
     promoted and was not worse than the price in this category; else the price. The interval of a
     price that stays is that of Platt's map, widened to hold the price. Every grid that is served
-    has finite ``lo ≤ value ≤ hi``. Each event weighs one in its pool.
+    has finite ``lo ≤ value ≤ hi``.
 
     Args:
         rows: ``metrics.ScoredRows.frame`` with ``resolved_at`` (aware UTC) for each row, in any

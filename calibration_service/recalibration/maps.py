@@ -12,7 +12,7 @@
 The first four are one family with parameters (c, a, b). All are fitted on prices clipped to
 ``logistic.PRICE_EPS``, and every map is monotone: a fit that falls with the price is no map.
 
-Each event weighs one, whatever the number of its rows. A map is fitted to the events and to
+Events weigh about the same (`selection.Sample.weight`). A map is fitted to the events and to
 `PRICE_EVENTS` more, in which outcomes fall just as the prices say. So few events change little, no
 map ever says 0 or 1, and every fit has a finite maximum.
 """

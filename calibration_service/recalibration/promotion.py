@@ -38,7 +38,7 @@ LEVEL = 0.025
 class Differences:
     """Paired Brier differences of each pool, [P] float64 each; below zero the map is better.
 
-    Means over events, the rows of an event sharing one weight.
+    Weighted means, see `Sample.weight`.
 
     Attributes:
         value, lo, hi: difference with its 95 % interval.
@@ -62,7 +62,7 @@ class Verdict:
         promoted: whether it takes the place of the price.
         reasons: why not; none where promoted.
         brier_raw, brier_recalibrated: Brier scores over the folds, of the price and the method,
-            each event weighing one.
+            with the weights of the sample.
         difference, lo, hi, p, p_adjusted: of the maps chosen before each fold; see `Differences`.
         validation_events: events in the folds.
     """
@@ -81,7 +81,7 @@ class Verdict:
 
 
 def differences(sample: Sample, rows: IntArray, recalibrated: FloatArray) -> Differences:
-    """Paired Brier differences over the events of each pool, each of which weighs one.
+    """Paired Brier differences over the events of each pool, with the weights of the sample.
 
     Args:
         sample: the rows.

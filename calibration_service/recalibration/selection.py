@@ -3,8 +3,9 @@
 Events are ordered by their last resolution. The first fifth is only fitted on; the rest falls into
 folds of about equal size (rolling origin: Tashman, Int. J. Forecast. 16, 2000,
 doi:10.1016/S0169-2070(00)00065-0). Before each fold every map is fitted again to the events that
-had resolved an embargo earlier. Each event weighs one in fits and losses, whatever the number of
-its rows: with a row a day a few markets that live long would own the map. The map for a fold is
+had resolved an embargo earlier. Events weigh about the same in fits and losses
+(`Sample.weight`), whatever the number of their rows: with a row a day a few markets that live long
+would own the map. The map for a fold is
 the best one on the folds before it (prequential: Dawid, J. R. Stat. Soc. A 147, 1984,
 doi:10.2307/2981683), so the loss of the chosen one is that of maps that were chosen without it,
 and choosing among many cannot flatter it.
@@ -36,6 +37,12 @@ INITIAL_SHARE = 0.2
 MIN_TRAINING_EVENTS = 50
 """Before a fold with fewer past events in a pool the price stays as it is."""
 
+CORRELATION = 0.3
+"""Of outcomes of markets of one event, between 0 (every market alike) and 1 (every event alike).
+In 30 simulations of a slope of 0.6 at 600 events, "*" is promoted in 0.53 (0), 0.90 (0.3), 0.80
+(0.5) and 0.73 (1) of them where events hold Pareto 1.1 markets, and in 0.87, 0.87, 0.83 and 0.77
+where they hold one to three."""
+
 FIRST_CHOICE = CANDIDATES.index(Method.PLATT)
 _COLUMNS = PRICE_CELLS + 1
 
@@ -62,9 +69,16 @@ class Sample:
 
     @cached_property
     def weight(self) -> FloatArray:
-        """[N] float64 in (0, 1]: one over the rows of the row's event in its pool."""
-        pair = self.pool * self.resolved.size + self.event
-        return event_weights(pair)
+        """[N] float64 in (0, 1]: rows of a market weigh ``1 / (1 + (M - 1) ρ)`` in all.
+
+        M markets of an event in the pool, taken to be correlated by ρ = `CORRELATION`, bring the
+        most with these weights (Liang and Zeger, Biometrika 73, 1986, doi:10.1093/biomet/73.1.13):
+        an event weighs from 1 to 1 / ρ, however many its markets and rows.
+        """
+        share = event_weights(self.pool * (int(self.market.max(initial=0)) + 1) + self.market)
+        event = self.pool * self.resolved.size + self.event
+        markets = np.bincount(event, share)[event]
+        return np.asarray(share / (1.0 + (markets - 1.0) * CORRELATION))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +117,7 @@ def plan_folds(resolved: IntArray, *, embargo: int) -> Plan:
 def training_cells(sample: Sample, plan: Plan) -> TrainingCells:
     """What is known before each fold, and at last: group ``pool · (K + 1) + fold``.
 
-    Prices within 1e-4 share a cell; an event weighs one in its pool.
+    Prices within 1e-4 share a cell; rows have the weights of the sample.
     """
     steps = plan.folds + 1
     slot = (sample.pool * steps + plan.known[sample.event]) * _COLUMNS + price_codes(sample.p)

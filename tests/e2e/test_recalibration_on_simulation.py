@@ -28,7 +28,7 @@ from market_data.replay.simulate import (
     uniform_truth,
 )
 
-MARKETS = 40_000
+MARKETS = 60_000
 
 
 def drawn(config: SimulationConfig) -> pl.DataFrame:

@@ -62,11 +62,19 @@ def test_cells_before_a_fold_hold_what_was_known_then(draw):
             known = (sample.pool == pool) & (plan.known[sample.event] <= fold)
             group = pool * (plan.folds + 1) + fold
             own = cells.group == group
-            assert cells.size[own].sum() == pytest.approx(cells.events[group])
+            assert cells.size[own].sum() == pytest.approx(sample.weight[known].sum())
             positive = (sample.weight * sample.y)[known].sum()
             assert cells.positive[own].sum() == pytest.approx(positive)
             assert cells.events[group] == np.unique(sample.event[known]).size
             np.testing.assert_allclose(cells.price[own], np.unique(sample.p[known]), atol=1e-9)
+
+
+def test_an_event_weighs_from_one_to_three_whatever_its_markets_and_rows():
+    market = np.array([0] * 300 + [1] + list(range(2, 52)))
+    event = np.repeat([0, 1, 2], [300, 1, 50])
+    zeros = np.zeros(market.size)
+    sample = Sample(zeros, zeros, event, market, event * 0, 1, np.arange(3))
+    np.testing.assert_allclose(np.bincount(event, sample.weight), [1.0, 1.0, 50 / 15.7])
 
 
 def test_each_row_is_scored_by_the_map_fitted_before_its_fold(draw):
