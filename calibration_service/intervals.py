@@ -13,7 +13,7 @@ Chosen by simulation against percentile, BCa and studentised bootstraps: at 100 
 and more these cover 0.93–0.97, at 30 events closest to 0.95, and they cost a thousandth.
 ``bootstrap`` keeps the resampling version. Where a few events own most rows (Pareto 1.1, at most
 300 rows an event) they cover 0.93–0.99 at 300 to 2,000 events, rather too much than too little;
-only a difference of Brier scores still covers no more than 0.90–0.93 there.
+a difference of Brier scores, which is skewed, still covers too little there.
 """
 
 from __future__ import annotations
@@ -79,8 +79,14 @@ def effective_events(size: FloatArray, *, groups: EventGroups) -> FloatArray:
     return groups.total(size) ** 2 / groups.total(size * size)
 
 
+LEAST_FREEDOM = 3.0
+"""Fewest degrees of freedom, where there are as many events; simulated where few own most rows."""
+
+
 def degrees_of_freedom(size: FloatArray, *, groups: EventGroups) -> FloatArray:
     """[G] float64 ≥ 1: ``(Σ n²)² / Σ n⁴ - 1``, E - 1 for events of one size; NaN below 2 events.
+
+    At least `LEAST_FREEDOM`: a t of one degree, twelve errors wide, says nothing of a score.
 
     An event of n rows moves a mean with variance in proportion to n², and a sum of unequal
     variances is as uncertain as one of that many equal ones (Satterthwaite, Biometrics Bull. 2,
@@ -90,7 +96,8 @@ def degrees_of_freedom(size: FloatArray, *, groups: EventGroups) -> FloatArray:
     some = groups.events() >= 2
     fourth = np.where(some, groups.total(squares * squares), 1.0)
     equal = groups.total(squares) ** 2 / fourth
-    return np.where(some, np.maximum(equal - 1.0, 1.0), np.nan)
+    least = np.minimum(LEAST_FREEDOM, groups.events() - 1.0)
+    return np.where(some, np.maximum(equal - 1.0, least), np.nan)
 
 
 def t_quantile(freedom: FloatArray) -> FloatArray:

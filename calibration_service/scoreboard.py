@@ -7,7 +7,6 @@ from datetime import datetime
 import polars as pl
 
 from calibration_service.frames import conform
-from calibration_service.metrics import LOW_CONFIDENCE_EVENTS
 from calibration_service.recalibration.state import (
     IDENTITY_VERSION,
     Recalibration,
@@ -53,9 +52,9 @@ def build_scoreboard(
 ) -> pl.DataFrame:
     """One row per market.
 
-    A row carries the scores of its finest segment with at least 50 events; coarser segments are
-    tried in the order of ``segments.MARGINS``, and the pool of everything serves at last, however
-    small. ``segment_key`` says which one it was; without any metrics it is null.
+    A row carries the scores of its finest segment that is not of low confidence; coarser segments
+    are tried in the order of ``segments.MARGINS``, and the pool of everything serves at last,
+    however small. ``segment_key`` says which one it was; without any metrics it is null.
 
     Args:
         registry: rows of ``market_registry``.
@@ -124,8 +123,7 @@ def _segment_scores(places: pl.DataFrame, metrics: pl.DataFrame) -> pl.DataFrame
         metrics: rows of ``calibration_metrics``.
     """
     usable = metrics.filter(
-        (pl.col("event_count") >= LOW_CONFIDENCE_EVENTS)
-        | (pl.col("segment_key") == segment_key(ANY, ANY, ANY))
+        ~pl.col("low_confidence") | (pl.col("segment_key") == segment_key(ANY, ANY, ANY))
     ).select("segment_key", *_SCORES)
     candidates = pl.concat(
         [

@@ -204,9 +204,7 @@ def _keep(run: Run, rows: pl.DataFrame) -> int:
     if not versions.is_empty() and versions["version"][-1].rpartition("-")[2] == digest:
         return 0
     # A version of its own, never the whole table: another pipeline may be adding one, too.
-    run.lake.replace_part(
-        "conformal_state", rows, column="version", values=[rows["version"][0]]
-    )
+    run.lake.replace_part("conformal_state", rows, column="version", values=[rows["version"][0]])
     at_once = versions.filter(pl.col("fitted_at") == run.interval_end)["version"].to_list()
     old = [*versions["version"][: -run.settings.conformal.keep_versions].to_list(), *at_once]
     if old:

@@ -103,8 +103,12 @@ def _compared(
     found = ratio(total, size, groups=groups)
     return Comparison(
         source, what, metric, published, published_n, float(terms.mean()), terms.size, len(names),
-        float(found.lo[0]), float(found.hi[0]),
+        max(float(found.lo[0]), 0.0), _bounded(float(found.hi[0]), metric),
     )  # fmt: skip
+
+
+def _bounded(high: float, metric: str) -> float:
+    return high if metric == LOG_LOSS else min(high, 1.0)
 
 
 def _kalshi_before_close(data: Path) -> list[Comparison]:

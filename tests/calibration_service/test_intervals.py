@@ -180,7 +180,7 @@ def test_events_of_one_size_are_worth_as_many_and_have_one_degree_of_freedom_les
     size = np.concatenate([np.full(40, 7.0), [100.0, 1.0, 1.0], [5.0]])
     np.testing.assert_allclose(effective_events(size, groups=groups)[[0, 2]], [40.0, 1.0])
     assert effective_events(size, groups=groups)[1] == pytest.approx(1.04, abs=0.01)
-    np.testing.assert_allclose(degrees_of_freedom(size, groups=groups), [39.0, 1.0, np.nan])
+    np.testing.assert_allclose(degrees_of_freedom(size, groups=groups), [39.0, 2.0, np.nan])
 
 
 def test_a_slope_of_0_7_is_told_from_1_at_500_events():
