@@ -44,7 +44,11 @@ def assert_same(found: Contents, expected: Contents) -> None:
         assert found[table].equals(rows), f"table {table} differs"
 
 
-@pytest.mark.parametrize("most_bytes", [3_000, 20_000, 60_000])
+@pytest.mark.parametrize(
+    "most_bytes",
+    [pytest.param(3_000, marks=pytest.mark.soak), 20_000,
+     pytest.param(60_000, marks=pytest.mark.soak)],
+)  # fmt: skip
 def test_a_write_that_does_not_fit_fails_the_run_and_the_next_one_completes_it(
     most_bytes: int, archive: Archive, replay: RunningReplay, settings_for: MakeSettings,
     contents: ReadContents, expected: Contents,

@@ -66,15 +66,21 @@ def assert_as_undisturbed(
 
 
 POINTS = [
-    *((stage, 1) for stage in STAGES),  # the stage has begun, and committed nothing
     ("markets", 2),  # open markets are stored, closed ones are not
     ("open_interest", 3),  # two of three listings are read
     ("prices", 2),  # the first batch of histories is on its way
+    ("features", 1),
+    ("recalibration", 1),
     ("scoreboard", 2),  # everything is committed except the run's own success
+]
+AT_THE_BEGINNING = [  # the stage has begun, and committed nothing
+    pytest.param(stage, 1, marks=pytest.mark.soak)
+    for stage in STAGES
+    if stage not in ("features", "recalibration")
 ]
 
 
-@pytest.mark.parametrize(("stage", "nth"), POINTS, ids=[f"{s}-{n}" for s, n in POINTS])
+@pytest.mark.parametrize(("stage", "nth"), [*POINTS, *AT_THE_BEGINNING])
 def test_a_run_killed_at_a_stage_goes_on_to_the_same_tables(
     stage: str,
     nth: int,

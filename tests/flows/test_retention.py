@@ -83,7 +83,7 @@ def test_scores_of_old_runs_go_and_those_that_are_published_stay(
 ) -> None:
     settings = copy_of(runs=1)
     published = undisturbed.run_id
-    for days in (3, 2, 1):
+    for days in (2, 1):
         daily.calibrate.fn(undisturbed.interval_end - timedelta(days=days), settings)
     lake = Lake(settings.lake)
     newest = lake.read("run_metadata").sort("interval_end")["run_id"][-1]
