@@ -48,7 +48,8 @@ run: $(STAMP)  ## everything on this machine; ONCE=1 PORT= ARCHIVE= VENUE=polyma
 	@exec $(BIN)/marketcal up $(UP)
 
 test: $(STAMP) $(PROTO_STAMP)  ## every test with bounded versions of the long ones
-	@$(BIN)/python -m pytest -m "not soak"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not (soak or ray or prefect)"
+	@$(BIN)/python -m pytest -m "(ray or prefect) and not soak"
 
 soak: $(STAMP) $(PROTO_STAMP)  ## the long tests with their full figures
 	@$(BIN)/python -m pytest -m soak -s
