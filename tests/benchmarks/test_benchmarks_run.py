@@ -73,6 +73,7 @@ def test_without_weights_the_alternatives_are_measured_and_the_reason_is_said(
 
 
 @pytest.mark.ray
+@pytest.mark.soak
 def test_the_native_model_is_measured_through_ray_and_answers_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,6 +88,7 @@ def test_the_native_model_is_measured_through_ray_and_answers_itself(
 
 
 @pytest.mark.ray
+@pytest.mark.soak
 def test_forecasts_through_ray_are_measured_too(tmp_path: Path) -> None:
     scale = dataclasses.replace(TINY, clients=(1,), with_ray=True)
     values = by_name(gateway_forecast.run(scale, tmp_path))
