@@ -38,14 +38,14 @@ def replay(archive: Archive) -> Iterator[RunningReplay]:
         yield running
 
 
-@pytest.fixture
-def settings_for(tmp_path: Path) -> MakeSettings:
-    """Settings of a flow that reads the venue at a URL into a lake of this test."""
+@pytest.fixture(scope="session")
+def settings_in() -> Callable[..., FlowSettings]:
+    """Settings of a flow that reads the venue at a URL into the lake below a folder."""
 
-    def build(base_url: str, lake: str = "lake", **changes: Any) -> FlowSettings:
+    def build(folder: Path, base_url: str, **changes: Any) -> FlowSettings:
         values: dict[str, Any] = {
-            "lake": str(tmp_path / lake),
-            "raw": str(tmp_path / lake / "raw"),
+            "lake": str(folder / "lake"),
+            "raw": str(folder / "raw"),
             "gamma_url": f"{base_url}/gamma",
             "clob_url": f"{base_url}/clob",
             "subgraph_url": f"{base_url}/subgraph/activity",
@@ -54,6 +54,17 @@ def settings_for(tmp_path: Path) -> MakeSettings:
             "venue_backoff_seconds": 0.01,
         }
         return FlowSettings(**(values | changes))
+
+    return build
+
+
+@pytest.fixture
+def settings_for(tmp_path: Path, settings_in: Callable[..., FlowSettings]) -> MakeSettings:
+    """Settings of a flow that reads the venue at a URL into a lake of this test."""
+
+    def build(base_url: str, lake: str = "lake", **changes: Any) -> FlowSettings:
+        places = {"lake": str(tmp_path / lake), "raw": str(tmp_path / lake / "raw")}
+        return settings_in(tmp_path, base_url, **(places | changes))
 
     return build
 
@@ -83,19 +94,13 @@ def expected(undisturbed: Run) -> Contents:
 
 @pytest.fixture(scope="session")
 def undisturbed(
-    archive: Archive, replay: RunningReplay, tmp_path_factory: pytest.TempPathFactory
+    archive: Archive,
+    replay: RunningReplay,
+    settings_in: Callable[..., FlowSettings],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Run:
     """A run that nothing got in the way of; its lake is read only."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    settings = FlowSettings(
-        lake=str(folder / "lake"),
-        raw=str(folder / "raw"),
-        gamma_url=f"{replay.base_url}/gamma",
-        clob_url=f"{replay.base_url}/clob",
-        subgraph_url=f"{replay.base_url}/subgraph/activity",
-        venue_rate=0,
-        venue_concurrency=16,
-    )
+    settings = settings_in(tmp_path_factory.mktemp("undisturbed"), replay.base_url)
     return daily.daily.fn(as_of=archive.as_of, flow_settings=settings)
 
 

@@ -30,19 +30,14 @@ TOO_EARLY = date(2025, 1, 1)
 
 @pytest.fixture(scope="module")
 def ingested(
-    archive: Archive, replay: RunningReplay, tmp_path_factory: pytest.TempPathFactory
+    archive: Archive,
+    replay: RunningReplay,
+    settings_in: Callable[..., FlowSettings],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """The folder of a lake that holds what the venue has, and no calibration."""
     folder = tmp_path_factory.mktemp("ingested")
-    settings = FlowSettings(
-        lake=str(folder / "lake"),
-        raw=str(folder / "raw"),
-        gamma_url=f"{replay.base_url}/gamma",
-        clob_url=f"{replay.base_url}/clob",
-        subgraph_url=f"{replay.base_url}/subgraph/activity",
-        venue_rate=0,
-        venue_concurrency=16,
-    )
+    settings = settings_in(folder, replay.base_url)
     daily.ingest.fn(as_of=archive.as_of, flow_settings=settings)
     return folder
 
