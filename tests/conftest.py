@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -289,3 +290,20 @@ def bucket() -> Iterator[str]:
         boto3.client("s3").create_bucket(Bucket=name)
         yield f"s3://{name}"
     server.stop()
+
+
+@pytest.fixture
+def serve_http() -> Iterator[Callable[[type[BaseHTTPRequestHandler]], str]]:
+    """Serves requests with a handler on loopback until the test ends; returns the URL."""
+    with ExitStack() as servers:
+
+        def start(handler: type[BaseHTTPRequestHandler]) -> str:
+            listening = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+            thread = threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True)
+            thread.start()
+            servers.callback(thread.join, 5)
+            servers.callback(listening.server_close)
+            servers.callback(listening.shutdown)
+            return f"http://127.0.0.1:{listening.server_port}"
+
+        yield start

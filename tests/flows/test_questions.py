@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ class FakeModel:
 
 
 @pytest.fixture
-def model() -> Iterator[FakeModel]:
+def model(serve_http: Callable[..., str]) -> FakeModel:
     fake = FakeModel()
 
     class Handler(BaseHTTPRequestHandler):
@@ -59,14 +58,8 @@ def model() -> Iterator[FakeModel]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    fake.url = f"http://127.0.0.1:{listening.server_port}"
-    yield fake
-    listening.shutdown()
-    listening.server_close()
-    thread.join(5)
+    fake.url = serve_http(Handler)
+    return fake
 
 
 def store(lake: Lake, *texts: str, volume: float = 0.0, **fields: Any) -> None:

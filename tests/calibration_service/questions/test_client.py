@@ -7,9 +7,9 @@ import json
 import socketserver
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -57,7 +57,7 @@ class FakeEndpoint:
 
 
 @pytest.fixture
-def server() -> Iterator[FakeEndpoint]:
+def server(serve_http: Callable[..., str]) -> FakeEndpoint:
     fake = FakeEndpoint()
 
     class Handler(BaseHTTPRequestHandler):
@@ -75,14 +75,8 @@ def server() -> Iterator[FakeEndpoint]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    fake.url = f"http://127.0.0.1:{listening.server_port}"
-    yield fake
-    listening.shutdown()
-    listening.server_close()
-    thread.join(5)
+    fake.url = serve_http(Handler)
+    return fake
 
 
 def client_of(server: FakeEndpoint, waits: list[float] | None = None, **fields: Any) -> Any:
