@@ -21,7 +21,7 @@ $(STAMP): requirements.lock pyproject.toml protos/pyproject.toml
 	@touch $@
 
 lock:  ## compile requirements.lock anew from both pyproject files
-	@uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	@uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_31 \
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --no-emit-package marketcal --no-emit-package marketcal-platform \
 	  --extra all --extra dev pyproject.toml protos/pyproject.toml --output-file requirements.lock
