@@ -26,6 +26,7 @@ from forecast_service.models.catalog import served
 from forecast_service.policy.forecaster import Forecaster
 from forecast_service.policy.routing import Router
 from forecast_service.service import ForecastService
+from gateway.compat.service import CompatService
 from gateway.contract import read_methods
 from gateway.gcra import Limiter
 from gateway.interceptors.auth import Authentication
@@ -107,25 +108,21 @@ def build(settings: Settings, clock: Callable[[], float] = time.monotonic) -> Pa
     models = served(settings.forecast)
     router = Router(settings.forecast.policy, settings.forecast.default_model, models)
     forecasts = ForecastService(forecaster, broken_rules, router, clock=clock, issued=band_log.note)
+    scores, markets = ScoreboardService(publication), MarketService(publication)
+    alerts = alert_pb2_grpc.AlertServiceServicer()
+    old = CompatService(
+        forecasts, scores, markets, alerts, baseline=settings.forecast.policy.fallback_model
+    )
     gateway = Gateway(
         settings.gateway,
         _pipeline(settings, ring, clock),
         read_methods(),
         [
             (forecast_pb2_grpc.add_ForecastServiceServicer_to_server, forecasts),
-            (
-                scoreboard_pb2_grpc.add_ScoreboardServiceServicer_to_server,
-                ScoreboardService(publication),
-            ),
-            (market_pb2_grpc.add_MarketServiceServicer_to_server, MarketService(publication)),
-            (
-                alert_pb2_grpc.add_AlertServiceServicer_to_server,
-                alert_pb2_grpc.AlertServiceServicer(),
-            ),
-            (
-                legacy_pb2_grpc.add_CompatServiceServicer_to_server,
-                legacy_pb2_grpc.CompatServiceServicer(),
-            ),
+            (scoreboard_pb2_grpc.add_ScoreboardServiceServicer_to_server, scores),
+            (market_pb2_grpc.add_MarketServiceServicer_to_server, markets),
+            (alert_pb2_grpc.add_AlertServiceServicer_to_server, alerts),
+            (legacy_pb2_grpc.add_CompatServiceServicer_to_server, old),
         ],
     )
     return Parts(settings, gateway, forecaster, publication, corrections, band_log, keys, ring)

@@ -162,7 +162,7 @@ UNIMPLEMENTED: list[tuple[str, str, Any]] = [
     ("forecasts", "WatchForecast", pb.WatchForecastRequest(market_id="m")),
     ("alerts", "ListAlerts", alert_pb2.ListAlertsRequest()),
     ("alerts", "WatchAlerts", alert_pb2.WatchAlertsRequest()),
-    ("compat", "Scoreboard", legacy_pb2.ScoreboardRequest()),
+    ("compat", "Alerts", legacy_pb2.AlertsRequest()),
 ]
 
 
