@@ -23,6 +23,8 @@ from marketcal.errors import (
 )
 
 DETAILS_KEY = "grpc-status-details-bin"
+LONGEST_PUSHBACK_SECONDS = 1.0
+"""Longest wait that gRPC's own retries are asked for; a longer one is the caller's to decide on."""
 _CODES = {code.name: code for code in grpc.StatusCode}
 _GROUP_BY_CODE: dict[str, type[MarketcalError]] = {}
 for _error in subclasses():  # parents first: a code without a known reason is its group
@@ -37,6 +39,11 @@ def encode(error: MarketcalError, request_id: str = "") -> status_pb2.Status:
     for detail in _details(error, request_id or error.request_id):
         status.details.add().Pack(detail)
     return status
+
+
+def code(error: MarketcalError) -> grpc.StatusCode:
+    """The gRPC status code that stands for ``error``."""
+    return _CODES[error.code]
 
 
 def _details(error: MarketcalError, request_id: str) -> Iterator[Message]:
@@ -78,7 +85,7 @@ def trailers(error: MarketcalError, status: status_pb2.Status) -> Trailers:
         pairs.append(("www-authenticate", 'Bearer realm="marketcal"'))
     if error.retry_after is not None:
         pairs.append(("retry-after", str(max(1, math.ceil(error.retry_after)))))
-        pairs.append(("grpc-retry-pushback-ms", str(max(1, math.ceil(error.retry_after * 1000)))))
+        pairs.append(("grpc-retry-pushback-ms", _pushback(error.retry_after)))
     if isinstance(error, RateLimited):
         pairs.extend(
             (key, error.metadata[key])
@@ -86,6 +93,17 @@ def trailers(error: MarketcalError, status: status_pb2.Status) -> Trailers:
             if key in error.metadata
         )
     return tuple(pairs)
+
+
+def _pushback(retry_after: float) -> str:
+    """Milliseconds after which gRPC may retry by itself; "-1" forbids it.
+
+    gRPC waits as long as it is told to, whatever the deadline, and then knows of nothing but the
+    deadline. So a long wait is left to the caller, who gets the refusal and `retry_after` at once.
+    """
+    if retry_after > LONGEST_PUSHBACK_SECONDS:
+        return "-1"
+    return str(max(1, math.ceil(retry_after * 1000)))
 
 
 def decode_status(status: status_pb2.Status) -> MarketcalError:

@@ -87,14 +87,14 @@ def test_details_are_those_of_the_error_table() -> None:
 
 def test_trailers_are_those_of_the_error_table() -> None:
     limited = errors.RateLimited(
-        "x", retry_after=1.2, metadata={"ratelimit": "r", "ratelimit-policy": "p"}
+        "x", retry_after=0.7, metadata={"ratelimit": "r", "ratelimit-policy": "p"}
     )
     assert trailers(limited).keys() == {
         "grpc-status-details-bin", "retry-after", "grpc-retry-pushback-ms", "ratelimit",
         "ratelimit-policy",
     }  # fmt: skip
-    assert trailers(limited)["retry-after"] == "2"
-    assert trailers(limited)["grpc-retry-pushback-ms"] == "1200"
+    assert trailers(limited)["retry-after"] == "1"
+    assert trailers(limited)["grpc-retry-pushback-ms"] == "700"
     assert trailers(errors.Overloaded("x", retry_after=0.1)).keys() == {
         "grpc-status-details-bin", "retry-after", "grpc-retry-pushback-ms",
     }  # fmt: skip
@@ -103,6 +103,13 @@ def test_trailers_are_those_of_the_error_table() -> None:
     }  # fmt: skip
     for plain in (errors.TooLarge("x"), errors.InvalidArgument("x"), errors.InternalError("x")):
         assert trailers(plain).keys() == {"grpc-status-details-bin"}
+
+
+@pytest.mark.parametrize(("retry_after", "pushback"), [(1.0, "1000"), (1.01, "-1"), (10, "-1")])
+def test_a_long_wait_is_left_to_the_caller(retry_after: float, pushback: str) -> None:
+    sent = trailers(errors.NotReady("x", retry_after=retry_after))
+    assert sent["grpc-retry-pushback-ms"] == pushback
+    assert int(sent["retry-after"]) >= retry_after
 
 
 def test_a_status_of_a_stranger_becomes_the_group_of_its_code() -> None:
