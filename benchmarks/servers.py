@@ -133,7 +133,7 @@ def _address_of(cluster: subprocess.Popen[str]) -> str:
 async def _serve(parts: Parts, key: str) -> None:
     async with wiring.running(parts) as port:
         async with asyncio.timeout(_READY_SECONDS):
-            while parts.settings.forecast.ray_address and not parts.forecaster.connected:  # noqa: ASYNC110
+            while parts.settings.forecast.ray_address and not parts.forecasting.forecaster.connected:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         gc.collect()
         gc.freeze()  # as `marketcal serve gateway` does

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ class Method:
         fixed_cost: rate-limit tokens per call.
         cost_field: repeated request field whose items cost a token each; None for a fixed cost.
         largest_cost: what one call can cost at most.
+        changes_state: whether a call may change something, and so leaves an audit row.
         parse: bytes to request message.
     """
 
@@ -30,6 +31,7 @@ class Method:
     fixed_cost: int
     cost_field: str | None
     largest_cost: int
+    changes_state: bool
     parse: Callable[[bytes], Message]
 
     def cost(self, request: Message) -> int:
@@ -49,6 +51,7 @@ class Identity:
         scopes: permissions of the role.
         rate_per_minute: rate-limit tokens that flow back per minute.
         burst: tokens that can be spent at once.
+        unlimited: whether a process in front has taken the cost already.
     """
 
     name: str
@@ -56,11 +59,24 @@ class Identity:
     scopes: frozenset[str]
     rate_per_minute: float
     burst: int
+    unlimited: bool = False
 
 
 @dataclass(slots=True)
 class Call:
-    """One call: what is known of it so far."""
+    """One call: what is known of it so far.
+
+    Attributes:
+        method: what is called.
+        context: the transport's side of it.
+        metadata: what the caller sent beside the request.
+        started_at: ``clock`` at its arrival, seconds.
+        request_id: id in logs, answers and traces.
+        identity: who calls; None before that is known.
+        deadline_at: ``clock`` until which it must be answered.
+        trailers: metadata that goes with the answer.
+        code: name of the gRPC code that it ends with.
+    """
 
     method: Method
     context: grpc.aio.ServicerContext
@@ -71,19 +87,28 @@ class Call:
     deadline_at: float = float("inf")
     clock: Callable[[], float] = field(default=lambda: 0.0, repr=False)
     trailers: list[tuple[str, str | bytes]] = field(default_factory=list)
+    code: str = "OK"
 
     @property
     def caller(self) -> str:
         """Name of who calls; "" before that is known."""
         return self.identity.name if self.identity else ""
 
+    @property
+    def address(self) -> str:
+        """Where the call comes from, without the port."""
+        return str(self.context.peer()).rsplit(":", 1)[0]
+
     def time_remaining(self) -> float:
         """Seconds until the call must be answered; never more than the method allows."""
         return self.deadline_at - self.clock()
 
 
-Admission = Callable[[Call], None]
-"""A rule that needs no request: it runs before the request is parsed, and raises to refuse."""
+Admission = Callable[[Call], Awaitable[None] | None]
+"""A rule that needs no request: it runs before the request is parsed, and raises to refuse.
+
+What it returns is awaited, where that is something: a rule that looks elsewhere is a coroutine.
+"""
 
 Check = Callable[[Call, Any], None]
 """A rule of the parsed request; it raises to refuse."""

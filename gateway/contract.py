@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from google.protobuf import message_factory
+from google.protobuf import descriptor_pb2, message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from gateway.call import Method
@@ -47,6 +47,7 @@ def infrastructure_method(method: MethodDescriptor, scope: str | None) -> Method
         fixed_cost=1,
         cost_field=None,
         largest_cost=1,
+        changes_state=False,
         parse=message_factory.GetMessageClass(method.input_type).FromString,
     )
 
@@ -66,6 +67,8 @@ def _read(method: MethodDescriptor) -> Method:
         fixed_cost=cost.fixed or 1,
         cost_field=cost.per_item_of or None,
         largest_cost=_largest_cost(method, cost.per_item_of, cost.fixed),
+        changes_state=method.GetOptions().idempotency_level
+        != descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS,
         parse=message_factory.GetMessageClass(method.input_type).FromString,
     )
 

@@ -2,18 +2,21 @@
 
 ::
 
-    request id → span → errors → authentication → scope → size and parse → concurrency
-               → deadline → rate limit → contract rules → handler → size of the answer
+    request id → span and metrics → errors → authentication → scope → concurrency → deadline
+               → size and parse → rate limit → contract rules → audit → handler → size of the answer
 
 `grpc.aio` would run one coroutine per interceptor and call. Here the rules are plain functions in
 one coroutine, which costs a tenth of that, and requests stay bytes until the caller is known, so
-that a stranger cannot make the server parse anything.
+that a stranger cannot make the server parse anything. A call that is forwarded to another process
+stays bytes altogether, unless its cost depends on what stands in it; that process checks the
+contract's rules.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +24,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from gateway.call import Admission, Call, Check, Method
-from gateway.interceptors.concurrency import InFlight
+from gateway.interceptors.concurrency import InFlight, OpenStreams
 from gateway.interceptors.deadline import clamp_deadline
 from gateway.interceptors.errors import as_refusal, write_refusal
 from gateway.interceptors.request_id import assign_request_id
@@ -31,9 +34,21 @@ from marketcal.errors import InvalidArgument, MarketcalError, TooLarge
 ENDINGS = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit)
 """How a call or the process ends; no error of the handler."""
 
-Unary = Callable[[Any, Any], Awaitable[Message]]
-Streaming = Callable[[Any, Any], AsyncIterator[Message]]
+Answer = Message | bytes
+"""An answer, or the bytes that another process sent as one."""
+
+Unary = Callable[[Any, Any], Awaitable[Answer]]
+Streaming = Callable[[Any, Any], AsyncIterator[Answer]]
 Duplex = Callable[[AsyncIterator[Any], Any], AsyncIterator[Message]]
+
+Read = Callable[[Call, bytes], Awaitable[Any]]
+"""What a handler is given for the bytes of a request that passes."""
+
+RateLimit = Callable[[Call, int], Awaitable[None]]
+"""Takes the cost of a call from its caller's limit; raises to refuse."""
+
+Audit = Callable[[Call], AbstractAsyncContextManager[None]]
+"""Stands around a call that may change something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,71 +64,94 @@ class Pipeline:
     """What stands around every handler.
 
     Attributes:
-        telemetry: spans.
+        telemetry: spans and metrics.
         admissions: rules that need no request, in order.
+        rate_limit: what a caller may do in a time.
         checks: rules of the parsed request, in order.
-        in_flight: the concurrency limit.
+        audit: keeps who changed what.
+        in_flight: how many calls may be under way.
+        streams: how many streams may be open.
         sizes: message sizes.
         clock: monotonic seconds.
     """
 
     telemetry: Telemetry
     admissions: Sequence[Admission]
+    rate_limit: RateLimit
     checks: Sequence[Check]
+    audit: Audit
     in_flight: InFlight
+    streams: OpenStreams
     sizes: Sizes
     clock: Callable[[], float]
 
     def wrap(self, method: Method, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
         """The handler with the rules around it; it takes and gives bytes."""
         if handler.unary_unary is not None:
-            return grpc.unary_unary_rpc_method_handler(self._unary(method, handler.unary_unary))
+            return self._unary(method, handler.unary_unary, self._parsed)
         if handler.unary_stream is not None:
-            return grpc.unary_stream_rpc_method_handler(self._stream(method, handler.unary_stream))
+            return self._stream(method, handler.unary_stream, self._parsed)
         return grpc.stream_stream_rpc_method_handler(
             self._duplex(method, handler.stream_stream),
             handler.request_deserializer,
             handler.response_serializer,
         )
 
-    def _unary(self, method: Method, handler: Unary) -> Callable[..., Awaitable[bytes]]:
+    def wrap_unary_bytes(self, method: Method, handler: Unary) -> grpc.RpcMethodHandler:
+        """The same around a handler that is given the request as bytes."""
+        return self._unary(method, handler, self._unparsed)
+
+    def wrap_stream_bytes(self, method: Method, handler: Streaming) -> grpc.RpcMethodHandler:
+        """The same around a handler of a stream that is given the request as bytes."""
+        return self._stream(method, handler, self._unparsed)
+
+    def _unary(self, method: Method, handler: Unary, read: Read) -> grpc.RpcMethodHandler:
         async def call_unary(raw: bytes, context: grpc.aio.ServicerContext) -> bytes:
             call = self._begin(method, context)
             with self.telemetry.span(call):
                 try:
-                    request = self._admit(call, raw)
+                    await self._admit(call)
                     with self.in_flight:
-                        self._check(call, request)
-                        async with asyncio.timeout(call.time_remaining()):
-                            answer = self._encode(await handler(request, call))
+                        request = await read(call, raw)
+                        answer = self._encode(await self._handle(handler, request, call))
                     context.set_trailing_metadata(tuple(call.trailers))
                     return answer
                 except ENDINGS:
+                    call.code = "CANCELLED"
                     raise
                 except BaseException as error:  # noqa: BLE001 - the edge, for panics of extensions too
                     return self._refuse(call, error)
 
-        return call_unary
+        return grpc.unary_unary_rpc_method_handler(call_unary)
 
-    def _stream(self, method: Method, handler: Streaming) -> Callable[..., AsyncIterator[bytes]]:
+    async def _handle(self, handler: Unary, request: Any, call: Call) -> Answer:
+        async with asyncio.timeout(call.time_remaining()):
+            if not call.method.changes_state:
+                return await handler(request, call)
+            async with self.audit(call):
+                return await handler(request, call)
+
+    def _stream(self, method: Method, handler: Streaming, read: Read) -> grpc.RpcMethodHandler:
         async def call_stream(
             raw: bytes, context: grpc.aio.ServicerContext
         ) -> AsyncIterator[bytes]:
             call = self._begin(method, context)
             with self.telemetry.span(call):
                 try:
-                    request = self._admit(call, raw)
-                    self._check(call, request)
-                    async with asyncio.timeout(call.time_remaining()):
-                        async for message in handler(request, call):
-                            yield self._encode(message)
+                    await self._admit(call)
+                    with self.streams.hold(call):
+                        request = await read(call, raw)
+                        async with self.streams.until(call):
+                            async for message in handler(request, call):
+                                yield self._encode(message)
                     context.set_trailing_metadata(tuple(call.trailers))
                 except ENDINGS:
+                    call.code = "CANCELLED"
                     raise
                 except BaseException as error:  # noqa: BLE001 - the edge, for panics of extensions too
                     self._refuse(call, error)
 
-        return call_stream
+        return grpc.unary_stream_rpc_method_handler(call_stream)
 
     def _duplex(self, method: Method, handler: Duplex) -> Duplex:
         """A stream of both directions (reflection): admitted before its first request is parsed."""
@@ -122,16 +160,18 @@ class Pipeline:
             requests: AsyncIterator[Any], context: grpc.aio.ServicerContext
         ) -> AsyncIterator[Message]:
             call = self._begin(method, context)
-            try:
-                for admission in self.admissions:
-                    admission(call)
-                async for message in handler(requests, call):
-                    yield message
-                context.set_trailing_metadata(tuple(call.trailers))
-            except ENDINGS:
-                raise
-            except BaseException as error:  # noqa: BLE001 - the edge, for panics of extensions too
-                self._refuse(call, error)
+            with self.telemetry.span(call):
+                try:
+                    await self._admit(call)
+                    with self.streams.hold(call):
+                        async for message in handler(requests, call):
+                            yield message
+                    context.set_trailing_metadata(tuple(call.trailers))
+                except ENDINGS:
+                    call.code = "CANCELLED"
+                    raise
+                except BaseException as error:  # noqa: BLE001 - the edge, for panics of extensions too
+                    self._refuse(call, error)
 
         return call_duplex
 
@@ -141,26 +181,48 @@ class Pipeline:
         assign_request_id(call)
         return call
 
-    def _admit(self, call: Call, raw: bytes) -> Message:
+    async def _admit(self, call: Call) -> None:
         for admission in self.admissions:
-            admission(call)
-        if len(raw) > self.sizes.request:
-            raise TooLarge(
-                f"the request has {len(raw)} bytes, at most {self.sizes.request} are taken",
-                metadata={"limit": "request_bytes", "maximum": str(self.sizes.request)},
-            )
+            pending = admission(call)
+            if pending is not None:
+                await pending
+        clamp_deadline(call)
+
+    async def _parsed(self, call: Call, raw: bytes) -> Message:
+        """The request as a message that keeps the contract's rules."""
+        request = self._parse(call, raw)
+        await self.rate_limit(call, call.method.cost(request))
+        for check in self.checks:
+            check(call, request)
+        return request
+
+    async def _unparsed(self, call: Call, raw: bytes) -> bytes:
+        """The request as it came, for a process that checks the rules itself."""
+        method = call.method
+        cost = method.fixed_cost
+        if method.cost_field is not None:
+            cost = method.cost(self._parse(call, raw))
+        else:
+            self._check_size(raw)
+        await self.rate_limit(call, cost)
+        return raw
+
+    def _parse(self, call: Call, raw: bytes) -> Message:
+        self._check_size(raw)
         try:
             return call.method.parse(raw)
         except DecodeError as error:
             raise InvalidArgument("the request is not a message of this method") from error
 
-    def _check(self, call: Call, request: Message) -> None:
-        clamp_deadline(call)
-        for check in self.checks:
-            check(call, request)
+    def _check_size(self, raw: bytes) -> None:
+        if len(raw) > self.sizes.request:
+            raise TooLarge(
+                f"the request has {len(raw)} bytes, at most {self.sizes.request} are taken",
+                metadata={"limit": "request_bytes", "maximum": str(self.sizes.request)},
+            )
 
-    def _encode(self, message: Message) -> bytes:
-        encoded = message.SerializeToString()
+    def _encode(self, message: Answer) -> bytes:
+        encoded = message if isinstance(message, bytes) else message.SerializeToString()
         if len(encoded) > self.sizes.response:
             raise TooLarge(
                 f"the answer has {len(encoded)} bytes, at most {self.sizes.response} are sent",
@@ -170,6 +232,7 @@ class Pipeline:
 
     def _refuse(self, call: Call, error: BaseException) -> bytes:
         refusal: MarketcalError = as_refusal(error, call)
+        call.code = refusal.code
         self.telemetry.refused(refusal)
         write_refusal(refusal, call)
         return b""

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import ipaddress
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 import grpc
-from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha.reflection import aio as reflection_aio
 
 from gateway.call import Method
 from gateway.contract import infrastructure_method
+from gateway.forward import Upstream
 from gateway.health import Health
 from gateway.pipeline import Pipeline
-from gateway.settings import GatewaySettings
+from gateway.server_settings import GatewaySettings, is_loopback
+from gateway.tls import Certificates
 from marketcal.errors import MethodNotImplemented
 
 _HEALTH: ServiceDescriptor = health_pb2.DESCRIPTOR.services_by_name["Health"]
@@ -64,6 +66,20 @@ class Registrar:
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         """Called by generated code with the same methods again."""
 
+    def forward(self, service: ServiceDescriptor, upstream: Upstream) -> None:
+        """Passes every method of ``service`` on to another process."""
+        self.handlers[service.full_name] = {
+            method.name: self._forwarded(f"/{service.full_name}/{method.name}", method, upstream)
+            for method in service.methods
+        }
+
+    def _forwarded(
+        self, name: str, method: MethodDescriptor, upstream: Upstream
+    ) -> grpc.RpcMethodHandler:
+        if method.server_streaming:
+            return self._pipeline.wrap_stream_bytes(self._methods[name], upstream.stream(name))
+        return self._pipeline.wrap_unary_bytes(self._methods[name], upstream.unary(name))
+
     def _method(self, service: str, name: str) -> Method:
         full_name = f"/{service}/{name}"
         if service in _INFRASTRUCTURE:
@@ -95,7 +111,15 @@ def _implemented(name: str, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHan
 
 
 class Gateway:
-    """The server with its life: start, health by service, drain."""
+    """The server with its life: start, health by service, drain.
+
+    Args:
+        settings: where and how it listens.
+        pipeline: what stands around every call.
+        methods: what the contract says of each method.
+        servicers: services that this process answers.
+        forwarded: services that another process answers.
+    """
 
     def __init__(
         self,
@@ -103,39 +127,52 @@ class Gateway:
         pipeline: Pipeline,
         methods: Mapping[str, Method],
         servicers: Iterable[tuple[AddToServer, Any]],
+        forwarded: Iterable[tuple[ServiceDescriptor, Upstream]] = (),
     ) -> None:
         self._settings = settings
         self._pipeline = pipeline
-        self._in_flight = pipeline.in_flight
         self._server = grpc.aio.server(options=_options(settings))
         self._health = Health()
         registrar = Registrar(
-            pipeline, methods, reflection_scope=None if _is_loopback(settings.host) else READ_SCOPE
+            pipeline, methods, reflection_scope=None if is_loopback(settings.host) else READ_SCOPE
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, registrar)
         for add_to_server, servicer in servicers:
             add_to_server(servicer, registrar)
+        hosted = set(registrar.handlers)
+        for service, upstream in forwarded:
+            registrar.forward(service, upstream)
         self.services = sorted(name for name in registrar.handlers if name != HEALTH)
+        self.hosted = frozenset(hosted - {HEALTH})
         self.unimplemented = frozenset(registrar.unimplemented)
+        self._add_reflection(registrar)
+        for name, handlers in registrar.handlers.items():
+            self._server.add_generic_rpc_handlers(
+                (grpc.method_handlers_generic_handler(name, handlers),)
+            )
+
+    def _add_reflection(self, registrar: Registrar) -> None:
         names = [*self.services, HEALTH, REFLECTION]
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
             reflection_aio.ReflectionServicer(names), registrar
         )
         registrar.handlers[REFLECTION_V1] = registrar.handlers[REFLECTION]
-        for service, handlers in registrar.handlers.items():
-            self._server.add_generic_rpc_handlers(
-                (grpc.method_handlers_generic_handler(service, handlers),)
-            )
 
     async def start(self) -> int:
         """Binds and serves; returns the port.
 
         Raises:
             OSError: the address is taken.
+            TlsError: certificate, key or roots cannot be used.
         """
-        address = f"{self._settings.host}:{self._settings.port}"
+        settings = self._settings
+        address = f"{settings.host}:{settings.port}"
         try:
-            port = self._server.add_insecure_port(address)
+            if settings.plaintext:
+                port = self._server.add_insecure_port(address)
+            else:
+                credentials = Certificates(settings).credentials()
+                port = self._server.add_secure_port(address, credentials)
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}: is the port taken?") from error
         await self._server.start()
@@ -147,9 +184,10 @@ class Gateway:
         self._health.set(service, serving=serving)
 
     async def drain(self) -> None:
-        """NOT_SERVING first, then no new calls, then waits for those in flight."""
+        """NOT_SERVING first, then streams end and no new calls come, then calls in flight end."""
         self._health.drain()
-        self._in_flight.draining = True
+        await asyncio.sleep(self._settings.drain_notice_seconds)
+        self._pipeline.streams.drain()
         await self._server.stop(self._settings.drain_seconds)
 
     async def wait(self) -> None:
@@ -157,21 +195,23 @@ class Gateway:
         await self._server.wait_for_termination()
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _options(settings: GatewaySettings) -> list[tuple[str, int]]:
     limit = settings.transport_bytes
     return [
         ("grpc.max_receive_message_length", limit),
         ("grpc.max_send_message_length", limit),
-        ("grpc.so_reuseport", 0),
+        ("grpc.max_metadata_size", settings.max_metadata_bytes),
+        ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),
+        ("grpc.so_reuseport", int(settings.share_port)),
         ("grpc.max_concurrent_streams", settings.max_streams),
-        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.server_handshake_timeout_ms", _milliseconds(settings.handshake_seconds)),
+        ("grpc.keepalive_time_ms", _milliseconds(settings.keepalive_seconds)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.max_connection_age_ms", _milliseconds(settings.max_connection_seconds)),
+        ("grpc.max_connection_age_grace_ms", _milliseconds(settings.connection_grace_seconds)),
     ]
+
+
+def _milliseconds(seconds: float) -> int:
+    return int(seconds * 1000)

@@ -7,13 +7,12 @@ error. ``marketcal config show`` prints each value with its source.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -23,6 +22,7 @@ from flows.settings import FileAndEnvironment, FlowSettings
 from forecast_service.models.catalog import served
 from forecast_service.policy.routing import Router
 from forecast_service.settings import ForecastSettings
+from gateway.server_settings import GatewaySettings, UpstreamSettings, is_loopback
 
 PREFIX = "MARKETCAL_"
 CLIENT_VARIABLES = frozenset({"MARKETCAL_ADDRESS", "MARKETCAL_KEY"})
@@ -35,39 +35,6 @@ _TOKEN = re.compile(r"[^/?#]{16,}")
 
 class SettingsError(Exception):
     """A setting is unknown or wrong; the message names it and its source."""
-
-
-class GatewaySettings(BaseModel):
-    """Section ``gateway``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    allow_plaintext: bool = Field(False, description="Serve plaintext beyond loopback.")
-    port: int = Field(50051, ge=0, le=65535, description="Port; 0 lets the system choose.")
-    max_request_bytes: int = Field(8 << 20, ge=1024, description="Largest request taken.")
-    max_response_bytes: int = Field(4 << 20, ge=1024, description="Largest answer sent.")
-    transport_bytes: int = Field(
-        16 << 20, ge=1024, description="Above it the transport itself refuses a message."
-    )
-    max_in_flight: int = Field(1024, ge=1, description="Calls under way at once.")
-    max_streams: int = Field(1024, ge=1, description="Calls under way on one connection.")
-    drain_seconds: float = Field(
-        10.0, ge=0, description="How long calls in flight may go on after SIGTERM."
-    )
-    refresh_seconds: float = Field(
-        1.0, gt=0, description="How often keys and tables are looked at for changes."
-    )
-    anonymous_role: Literal["viewer", "forecaster"] | None = Field(
-        None, description="Role of callers without a credential. Unset: they are refused."
-    )
-
-    @model_validator(mode="after")
-    def _below_the_transport(self) -> Self:
-        """Our own limits come first: the transport refuses without saying why."""
-        if self.transport_bytes < max(self.max_request_bytes, self.max_response_bytes):
-            raise ValueError("transport_bytes is below max_request_bytes or max_response_bytes")
-        return self
 
 
 class ControlSettings(BaseModel):
@@ -84,6 +51,7 @@ class Settings(FileAndEnvironment):
     model_config = SettingsConfigDict(extra="forbid", frozen=True)
 
     gateway: GatewaySettings = GatewaySettings()
+    upstream: UpstreamSettings = UpstreamSettings()
     control: ControlSettings = ControlSettings()
     forecast: ForecastSettings = ForecastSettings()
     flows: FlowSettings = FlowSettings()
@@ -122,20 +90,14 @@ def load(overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise SettingsError(f"{FILE} cannot be read: {error}") from error
     gateway = settings.gateway
-    if not (gateway.allow_plaintext or _is_loopback(gateway.host)):
+    if gateway.plaintext and not (gateway.allow_plaintext or is_loopback(gateway.host)):
         raise SettingsError(
             f"setting gateway.host: {gateway.host} is beyond loopback, and the gateway speaks "
-            "plaintext, keys included; where something else encrypts, set "
-            "gateway.allow_plaintext = true (MARKETCAL_GATEWAY__ALLOW_PLAINTEXT=true)"
+            "plaintext, keys included; give gateway.tls_certificate and gateway.tls_key, or, where "
+            "something else encrypts, set gateway.allow_plaintext = true "
+            "(MARKETCAL_GATEWAY__ALLOW_PLAINTEXT=true)"
         )
     return settings
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def unknown_environment(environment: Mapping[str, str]) -> list[str]:

@@ -7,48 +7,33 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
-from google.protobuf.message import Message
 from opentelemetry import trace
 
-from calibration_service.market_service import MarketService
 from calibration_service.publication import Publication
-from calibration_service.scoreboard_service import ScoreboardService
 from forecast_service.band_log import BandLog
-from forecast_service.corrections import StoredCorrections
-from forecast_service.in_process import local_backends
-from forecast_service.models.catalog import served
-from forecast_service.policy.forecaster import Forecaster
-from forecast_service.policy.routing import Router
-from forecast_service.service import ForecastService
-from gateway.compat.service import CompatService
 from gateway.contract import read_methods
 from gateway.gcra import Limiter
+from gateway.handover import Handover
+from gateway.hosting import SERVICES, Forecasting, Hosting, host
 from gateway.interceptors.auth import Authentication
-from gateway.interceptors.concurrency import InFlight
+from gateway.interceptors.concurrency import InFlight, OpenStreams
 from gateway.interceptors.ratelimit import RateLimit
 from gateway.interceptors.scope import require_scope
 from gateway.interceptors.telemetry import Telemetry
-from gateway.interceptors.validation import check_rules, invalid, violations
+from gateway.interceptors.validation import check_rules
 from gateway.keys import KeyRing, KeyStore
 from gateway.pipeline import Pipeline, Sizes
 from gateway.ray_link import keep_connected
 from gateway.server import Gateway
 from gateway.settings import Settings
-from market_data.lake import Lake
-from marketcal.errors import InvalidArgument
-from marketcal.v1 import (
-    alert_pb2_grpc,
-    forecast_pb2_grpc,
-    legacy_pb2_grpc,
-    market_pb2_grpc,
-    scoreboard_pb2_grpc,
-)
+from gateway.shared_limits import SharedLimits
 
 _LOG = logging.getLogger("gateway")
 
@@ -66,33 +51,39 @@ def open_keys(url: str) -> KeyStore:
     return KeyStore(sa.create_engine(parsed), utc_now)
 
 
-def broken_rules(message: Message) -> InvalidArgument | None:
-    """The error for the contract rules that ``message`` breaks; None when it keeps them."""
-    broken = violations(message)
-    return invalid(broken) if broken else None
-
-
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What a gateway is made of.
 
     Attributes:
         gateway: the server.
-        forecaster: decides where forecasts are made.
-        publication: what reads are answered from.
-        corrections: the conformal state that bands are corrected with.
-        band_log: keeps the bands that go out.
+        hosting: what answers the calls.
         keys: the stored keys; ring: the same in memory.
+        shared: limits that other gateways share; None where each has its own.
     """
 
     settings: Settings
     gateway: Gateway
-    forecaster: Forecaster
-    publication: Publication
-    corrections: StoredCorrections
-    band_log: BandLog
+    hosting: Hosting
     keys: KeyStore
     ring: KeyRing
+    shared: SharedLimits | None
+
+    @property
+    def publication(self) -> Publication:
+        """What reads are answered from."""
+        return self.hosting.publication
+
+    @property
+    def forecasting(self) -> Forecasting:
+        """What makes forecasts here.
+
+        Raises:
+            LookupError: another process does.
+        """
+        if self.hosting.forecasting is None:
+            raise LookupError("this process makes no forecasts")
+        return self.hosting.forecasting
 
 
 def build(settings: Settings, clock: Callable[[], float] = time.monotonic) -> Parts:
@@ -100,32 +91,17 @@ def build(settings: Settings, clock: Callable[[], float] = time.monotonic) -> Pa
     keys = open_keys(settings.control.url)
     ring = KeyRing(utc_now)
     ring.replace(keys.rows())
-    lake = Lake(settings.flows.lake)
-    publication, corrections = Publication(lake), StoredCorrections(lake)
-    band_log = BandLog(lake, settings.forecast.band_log, utc_now)
-    local = local_backends(settings.forecast)
-    forecaster = Forecaster(settings.forecast, clock, local, corrections=corrections)
-    models = served(settings.forecast)
-    router = Router(settings.forecast.policy, settings.forecast.default_model, models)
-    forecasts = ForecastService(forecaster, broken_rules, router, clock=clock, issued=band_log.note)
-    scores, markets = ScoreboardService(publication), MarketService(publication)
-    alerts = alert_pb2_grpc.AlertServiceServicer()
-    old = CompatService(
-        forecasts, scores, markets, alerts, baseline=settings.forecast.policy.fallback_model
-    )
+    hosting = host(settings, clock, utc_now)
+    url, local = settings.gateway.redis_url, Limiter(clock)
+    shared = SharedLimits(url, local, clock) if url else None
     gateway = Gateway(
         settings.gateway,
-        _pipeline(settings, ring, clock),
+        _pipeline(settings, ring, RateLimit(shared or local), clock),
         read_methods(),
-        [
-            (forecast_pb2_grpc.add_ForecastServiceServicer_to_server, forecasts),
-            (scoreboard_pb2_grpc.add_ScoreboardServiceServicer_to_server, scores),
-            (market_pb2_grpc.add_MarketServiceServicer_to_server, markets),
-            (alert_pb2_grpc.add_AlertServiceServicer_to_server, alerts),
-            (legacy_pb2_grpc.add_CompatServiceServicer_to_server, old),
-        ],
+        hosting.added,
+        hosting.forwarded,
     )
-    return Parts(settings, gateway, forecaster, publication, corrections, band_log, keys, ring)
+    return Parts(settings, gateway, hosting, keys, ring, shared)
 
 
 @contextlib.asynccontextmanager
@@ -136,27 +112,44 @@ async def running(
 
     Raises:
         OSError: the port is taken.
+        TlsError: certificate, key or roots cannot be used.
     """
     _say_what_answers(parts)
     port = await parts.gateway.start()
-    settings = parts.settings
-    beside = [
-        # Each on its own: a slow lake must not delay the revocation of a key.
-        asyncio.create_task(_repeat(parts, lambda: parts.ring.replace(parts.keys.rows()))),
-        asyncio.create_task(_repeat(parts, parts.publication.refresh)),
-        asyncio.create_task(_repeat(parts, parts.corrections.refresh)),
-        asyncio.create_task(_keep_bands(parts)),
-        asyncio.create_task(keep_connected(settings.forecast, parts.forecaster, ray_joined)),
-    ]
+    beside = [asyncio.create_task(work) for work in _beside(parts, ray_joined)]
     try:
         yield port
     finally:
+        await parts.gateway.drain()
         for task in beside:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
-        await parts.gateway.drain()
-        await _write_bands(parts.band_log)
-        parts.keys.close()
+        await _close(parts)
+
+
+def _beside(parts: Parts, ray_joined: Callable[[], None]) -> Iterator[Coroutine[None, None, None]]:
+    """What goes on beside the calls; each on its own, lest a slow lake delay a revocation."""
+    yield _repeat(parts, lambda: parts.ring.replace(parts.keys.rows()))
+    yield _repeat(parts, parts.publication.refresh)
+    for name, upstream in parts.hosting.upstreams.items():
+        service = SERVICES[name].full_name
+        yield upstream.watch(service, partial(_tell, parts.gateway, service))
+    forecasting = parts.hosting.forecasting
+    if forecasting is not None:
+        yield _repeat(parts, forecasting.corrections.refresh)
+        yield _keep_bands(forecasting.band_log, parts.settings.forecast.band_log.seconds)
+        yield keep_connected(parts.settings.forecast, forecasting.forecaster, ray_joined)
+
+
+async def _close(parts: Parts) -> None:
+    forecasting = parts.hosting.forecasting
+    if forecasting is not None:
+        await _write_bands(forecasting.band_log)
+    for upstream in parts.hosting.upstreams.values():
+        await upstream.close()
+    if parts.shared is not None:
+        await parts.shared.close()
+    parts.keys.close()
 
 
 async def serve(settings: Settings, announce: Callable[[int], None]) -> None:
@@ -175,16 +168,21 @@ async def serve(settings: Settings, announce: Callable[[int], None]) -> None:
     _LOG.info("drained")
 
 
-def _pipeline(settings: Settings, ring: KeyRing, clock: Callable[[], float]) -> Pipeline:
-    authentication = Authentication(
-        ring, Limiter(clock), anonymous_role=settings.gateway.anonymous_role
-    )
+def _pipeline(
+    settings: Settings, ring: KeyRing, limit: RateLimit, clock: Callable[[], float]
+) -> Pipeline:
+    gateway, secret = settings.gateway, settings.upstream.secret
+    authentication = Authentication(ring, Limiter(clock), anonymous_role=gateway.anonymous_role)
+    handover = Handover(secret.get_secret_value() if secret else None)
     return Pipeline(
         telemetry=Telemetry.of(trace.get_tracer_provider()),
-        admissions=(authentication, require_scope),
-        checks=(RateLimit(Limiter(clock)), check_rules),
-        in_flight=InFlight(settings.gateway.max_in_flight),
-        sizes=Sizes(settings.gateway.max_request_bytes, settings.gateway.max_response_bytes),
+        admissions=(handover, authentication, require_scope),
+        rate_limit=limit,
+        checks=(check_rules,),
+        audit=lambda _call: contextlib.nullcontext(),
+        in_flight=InFlight(gateway.max_in_flight),
+        streams=OpenStreams(gateway.max_open_streams, gateway.max_streams_per_caller),
+        sizes=Sizes(gateway.max_request_bytes, gateway.max_response_bytes),
         clock=clock,
     )
 
@@ -200,11 +198,11 @@ async def _repeat(parts: Parts, take_over: Callable[[], object]) -> None:
         await asyncio.sleep(parts.settings.gateway.refresh_seconds)
 
 
-async def _keep_bands(parts: Parts) -> None:
+async def _keep_bands(band_log: BandLog, seconds: float) -> None:
     """Writes the bands that went out, again and again."""
     while True:
-        await asyncio.sleep(parts.settings.forecast.band_log.seconds)
-        await _write_bands(parts.band_log)
+        await asyncio.sleep(seconds)
+        await _write_bands(band_log)
 
 
 async def _write_bands(band_log: BandLog) -> None:
@@ -214,9 +212,13 @@ async def _write_bands(band_log: BandLog) -> None:
         _LOG.exception("cannot keep %d forecasts yet", len(band_log))
 
 
+def _tell(gateway: Gateway, service: str, serving: bool) -> None:
+    gateway.set_serving(service, serving=serving)
+
+
 def _say_what_answers(parts: Parts) -> None:
-    """Sets the health of each service: whether it has code, and tables where it reads them."""
-    for service in parts.gateway.services:
+    """Sets the health of each service of this process: code, and tables where it reads them."""
+    for service in parts.gateway.hosted:
         needs_tables = service.endswith((".ScoreboardService", ".MarketService"))
         able = service not in parts.gateway.unimplemented
         parts.gateway.set_serving(

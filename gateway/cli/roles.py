@@ -9,8 +9,9 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,19 +19,37 @@ from gateway.cli import exits
 from gateway.cli.loading import control_store, settings_of
 from gateway.supervisor.child import write_ready
 
+if TYPE_CHECKING:
+    from gateway.settings import Settings
+
+
+FRONT, BEHIND = ("gateway",), ("forecast-service", "calibration-service")
+"""Roles that answer gRPC: the front door, and what may stand behind it."""
+_HOSTS = {
+    "forecast-service": ("forecast",),
+    "calibration-service": ("scoreboard", "market", "alert"),
+}
+
 
 @click.command()
-@click.argument("role", type=click.Choice(["gateway", "forecast", "prefect"]))
-@click.option("--port", type=int, help="Port of the gateway or of Prefect; 0 takes a free one.")
+@click.argument("role", type=click.Choice([*FRONT, *BEHIND, "forecast", "prefect"]))
+@click.option("--port", type=click.IntRange(0, 65535),
+              help="Port of the role; 0 takes a free one.")  # fmt: skip
+@click.option("--workers", type=click.IntRange(1, 64),
+              help="Processes on one port; the setting gateway.workers by default.")  # fmt: skip
 @click.option("--ready-file", type=click.Path(path_type=Path), help="Facts are written there.")
-def serve(role: str, port: int | None, ready_file: Path | None) -> None:
+def serve(role: str, port: int | None, workers: int | None, ready_file: Path | None) -> None:
     """Run one part in the foreground until SIGTERM or Ctrl-C.
 
-    gateway answers gRPC calls; forecast holds a local Ray with the deployments; prefect is the
-    Prefect server.
+    gateway answers gRPC calls; forecast-service and calibration-service answer those that a gateway
+    forwards to them (settings upstream.*); forecast holds a local Ray with the deployments; prefect
+    is the Prefect server. With --workers, SIGHUP replaces the gateway's processes one by one.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    {"gateway": _gateway, "forecast": _forecast, "prefect": _prefect}[role](port, ready_file)
+    if role in (*FRONT, *BEHIND):
+        _gateway(role, port, workers, ready_file)
+    else:
+        {"forecast": _forecast, "prefect": _prefect}[role](port, ready_file)
 
 
 def _announce(ready_file: Path | None, facts: dict[str, Any]) -> None:
@@ -39,32 +58,60 @@ def _announce(ready_file: Path | None, facts: dict[str, Any]) -> None:
         write_ready(ready_file, facts)
 
 
-def _gateway(port: int | None, ready_file: Path | None) -> None:
+def _gateway(role: str, port: int | None, workers: int | None, ready_file: Path | None) -> None:
     from forecast_service.serving import prepare_environment
 
     prepare_environment()
-    import uvloop
-
-    from gateway import wiring
-
-    loaded = settings_of({"gateway": {} if port is None else {"port": port}})
-    if loaded.gateway.allow_plaintext:
+    given = {"port": port, "workers": workers, "hosts": _HOSTS.get(role)}
+    loaded = settings_of({"gateway": {k: v for k, v in given.items() if v is not None}})
+    if role in BEHIND and loaded.upstream.secret is None:
+        raise exits.BadSetting(f"setting upstream.secret: {role} needs it to know who calls")
+    if loaded.gateway.plaintext and loaded.gateway.allow_plaintext:
         logging.getLogger("gateway").warning(
             "gateway.allow_plaintext is set: keys and answers on %s can be read on the way",
             loaded.gateway.host,
         )
 
     def announce(chosen: int) -> None:
-        # What start-up made stays: a collection need not walk through Ray's and polars' modules.
-        gc.collect()
-        gc.freeze()
         _announce(ready_file, {"address": f"{loaded.gateway.host}:{chosen}"})
 
     try:
-        with control_store(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(wiring.serve(loaded, announce))
+        with control_store():
+            if loaded.gateway.workers > 1:
+                _share_port(loaded, announce)
+            else:
+                _serve_alone(loaded, announce)
     except OSError as error:
         raise exits.PortTaken(str(error)) from None
+
+
+def _share_port(loaded: Settings, announce: Callable[[int], None]) -> None:
+    from gateway.supervisor import workers
+    from gateway.supervisor.child import ChildError
+
+    try:
+        workers.run(loaded, announce, logging.getLogger("gateway").info)
+    except ChildError as error:
+        raise exits.Failed(str(error)) from None
+
+
+def _serve_alone(loaded: Settings, announce: Callable[[int], None]) -> None:
+    import uvloop
+
+    from gateway import wiring
+    from gateway.tls import TlsError
+
+    def settled(chosen: int) -> None:
+        # What start-up made stays: a collection need not walk through Ray's and polars' modules.
+        gc.collect()
+        gc.freeze()
+        announce(chosen)
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(wiring.serve(loaded, settled))
+    except TlsError as error:
+        raise exits.BadSetting(f"setting {error}") from None
 
 
 def _forecast(_port: int | None, ready_file: Path | None) -> None:

@@ -28,19 +28,19 @@ class Authentication:
 
     def __call__(self, call: Call) -> None:
         """Authenticates by ``authorization: Bearer …`` or ``x-api-key``."""
-        if call.method.scope is None:
+        if call.method.scope is None or call.identity is not None:
             return
         credential = _credential(call.metadata)
         if credential is None:
             if self._anonymous is None:
                 raise CredentialMissing("send an API key as 'authorization: Bearer <key>'")
-            name = f"{self._anonymous.name} {_address(call)}"  # a limit of its own per address
+            name = f"{self._anonymous.name} {call.address}"  # a limit of its own per address
             call.identity = replace(self._anonymous, name=name)
             return
         try:
             call.identity = self._ring.authenticate(credential)
         except CredentialInvalid:
-            self._count_failure(_address(call))
+            self._count_failure(call.address)
             raise
 
     def _count_failure(self, address: str) -> None:
@@ -51,11 +51,6 @@ class Authentication:
             raise TooManyFailedCredentials(
                 "too many failed credentials from this address", retry_after=verdict.retry_after
             )
-
-
-def _address(call: Call) -> str:
-    """Where the call comes from, without the port."""
-    return str(call.context.peer()).rsplit(":", 1)[0]
 
 
 def _credential(metadata: dict[str, str | bytes]) -> str | None:

@@ -3,45 +3,63 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable
+from typing import Protocol
 
-from google.protobuf.message import Message
-
-from gateway.call import Call
-from gateway.gcra import Limiter
+from gateway.call import Call, Identity
+from gateway.gcra import Verdict
 from marketcal.errors import RateLimited, TooLarge
 
 
+class Limits(Protocol):
+    """Where the buckets are: in this process, or shared with others."""
+
+    def check(
+        self, key: tuple[str, str], cost: int, *, rate_per_minute: float, burst: int
+    ) -> Verdict | Awaitable[Verdict]:
+        """Takes ``cost`` tokens from the bucket of ``key`` if they are there."""
+
+
 class RateLimit:
-    """Takes the call's cost from its caller's bucket, or refuses and says when to come back."""
+    """Takes the call's cost from its caller's bucket, or refuses and says when to come back.
 
-    def __init__(self, limiter: Limiter) -> None:
-        self._limiter = limiter
+    Either way the caller hears how much is left, in the trailers ``ratelimit`` and
+    ``ratelimit-policy`` (draft-ietf-httpapi-ratelimit-headers).
+    """
 
-    def __call__(self, call: Call, request: Message) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+
+    async def __call__(self, call: Call, cost: int) -> None:
         """Refuses when the bucket is empty; a cost above the burst can never pass."""
         identity = call.identity
-        if identity is None:
+        if identity is None or identity.unlimited:
             return
-        cost = call.method.cost(request)
-        verdict = self._limiter.check(
-            (identity.name, call.method.scope),
+        verdict = self._limits.check(
+            (identity.name, call.method.scope or ""),
             cost,
             rate_per_minute=identity.rate_per_minute,
             burst=identity.burst,
         )
-        if verdict.allowed:
-            return
-        if math.isinf(verdict.retry_after):
-            raise TooLarge(
-                f"one call of cost {cost} is above this credential's burst of {identity.burst}",
-                metadata={"limit": "burst", "maximum": str(identity.burst)},
-            )
-        raise RateLimited(
-            f"rate limit of {identity.rate_per_minute:g} per minute is used up",
-            retry_after=verdict.retry_after,
-            metadata={
-                "identity": identity.name,
-                "ratelimit": f'"default";r={verdict.remaining};t={math.ceil(verdict.reset_after)}',
-                "ratelimit-policy": f'"default";q={identity.rate_per_minute:g};w=60',
-            },
+        if not isinstance(verdict, Verdict):
+            verdict = await verdict
+        left = f'"default";r={verdict.remaining};t={math.ceil(verdict.reset_after)}'
+        policy = f'"default";q={identity.rate_per_minute:g};w=60'
+        if not verdict.allowed:
+            raise _refusal(identity, cost, verdict, {"ratelimit": left, "ratelimit-policy": policy})
+        call.trailers += (("ratelimit", left), ("ratelimit-policy", policy))
+
+
+def _refusal(
+    identity: Identity, cost: int, verdict: Verdict, signal: dict[str, str]
+) -> RateLimited | TooLarge:
+    if math.isinf(verdict.retry_after):
+        return TooLarge(
+            f"one call of cost {cost} is above this credential's burst of {identity.burst}",
+            metadata={"limit": "burst", "maximum": str(identity.burst)},
         )
+    return RateLimited(
+        f"rate limit of {identity.rate_per_minute:g} per minute is used up",
+        retry_after=verdict.retry_after,
+        metadata={"identity": identity.name, **signal},
+    )

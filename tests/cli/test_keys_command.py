@@ -59,7 +59,7 @@ def test_a_list_of_no_keys_makes_no_store(run: Any, alone: Path) -> None:
     ("url", "said"),
     [
         ("postgresql+psycopg2://a:secret@127.0.0.1:1/d", "driver psycopg2"),
-        ("postgresql+psycopg://a:secret@127.0.0.1:1/d", "driver psycopg"),
+        ("postgresql+pg8000://a:secret@127.0.0.1:1/d", "driver pg8000"),
         ("nosuch://a:secret@h/d", "nosuch"),
         ("secret", "no SQLAlchemy URL"),
     ],

@@ -130,7 +130,7 @@ def test_a_broken_state_is_said_once_and_the_one_before_stays(
     until(lambda: "is broken, v1 stays" in caplog.text)
     assert ask().meta.conformal_version == "v1"
     for _ in range(3):
-        assert not running.parts.corrections.refresh()
+        assert not running.parts.forecasting.corrections.refresh()
     assert caplog.text.count("is broken") == 1
     lake.replace("conformal_state", state("v3", {EVERYWHERE: 0.1}))
     until(lambda: ask().meta.conformal_version == "v3")
@@ -178,5 +178,5 @@ def test_what_waits_when_the_gateway_drains_is_written(
         stubs_on(running.channel).forecasts.Forecast(
             make_request(as_of_time=at), metadata=metadata, timeout=20
         )
-        assert len(running.parts.band_log) == 1
+        assert len(running.parts.forecasting.band_log) == 1
     assert set(Lake(tmp_path / "lake").read("forecast_band")["market_id"]) == {"polymarket:1"}

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,9 @@ import pytest
 
 from gateway.call import Call
 from gateway.contract import read_methods
-from gateway.interceptors.concurrency import InFlight
+from gateway.gcra import Limiter
+from gateway.interceptors.concurrency import InFlight, OpenStreams
+from gateway.interceptors.ratelimit import RateLimit
 from gateway.interceptors.request_id import assign_request_id
 from gateway.interceptors.telemetry import Telemetry
 from gateway.pipeline import Pipeline, Sizes
@@ -85,8 +87,11 @@ def serve(server_loop: Any, open_channel: Any) -> Iterator[Callable[..., Served]
             pipeline = Pipeline(
                 telemetry=Telemetry(),
                 admissions=(),
+                rate_limit=RateLimit(Limiter(time.monotonic)),
                 checks=(),
+                audit=lambda _call: nullcontext(),
                 in_flight=InFlight(in_flight),
+                streams=OpenStreams(8, 8),
                 sizes=Sizes(1 << 20, 4_096),
                 clock=time.monotonic,
             )

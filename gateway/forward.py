@@ -1,0 +1,192 @@
+"""Services that another process answers: their calls pass through as bytes.
+
+What passes: the request and the answer as they are, metadata and trailers, the time that is left,
+and cancellation. What does not: the caller's credential, in whose place the signed handover goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+from google.protobuf import message_factory
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from opentelemetry import propagate
+
+from gateway.call import Call
+from gateway.handover import HEADER, Signer
+from gateway.interceptors import request_id
+from gateway.server_settings import UpstreamSettings
+from marketcal import status
+from marketcal.errors import NotReady, OutOfTime
+
+_LOG = logging.getLogger("gateway.forward")
+RETRY_AFTER = 1.0
+LOOK_AGAIN_SECONDS = 0.5
+FORWARDED_FOR = "x-forwarded-for"
+_KEPT_BACK = frozenset(
+    {"authorization", "x-api-key", "user-agent", "te", "content-type", HEADER, FORWARDED_FOR,
+     request_id.HEADER}
+)  # fmt: skip
+"""Of the caller's metadata; whatever begins with ``grpc-`` is the transport's own too."""
+_PASSED = frozenset({status.DETAILS_KEY, "grpc-retry-pushback-ms"})
+"""Of the trailers that begin with ``grpc-``."""
+
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+
+class Upstream:
+    """One process behind this one.
+
+    Args:
+        address: ``host:port``.
+        settings: how it is reached.
+        signer: says who calls.
+    """
+
+    def __init__(self, address: str, settings: UpstreamSettings, signer: Signer) -> None:
+        self.address = address
+        self._channel = _channel(address, settings)
+        self._signer = signer
+
+    def unary(self, method: str) -> Callable[[bytes, Call], Any]:
+        """A handler of bytes for the method with this full name."""
+        send = self._channel.unary_unary(method)
+
+        async def forward(raw: bytes, call: Call) -> bytes:
+            sent = send(raw, timeout=call.time_remaining(), metadata=self._metadata(call))
+            try:
+                answer: bytes = await sent
+            except grpc.aio.AioRpcError as error:
+                return self._refused(call, error)
+            call.trailers += _trailers(await sent.trailing_metadata())
+            return answer
+
+        return forward
+
+    def stream(self, method: str) -> Callable[[bytes, Call], AsyncIterator[bytes]]:
+        """A handler of bytes for the server stream with this full name."""
+        send = self._channel.unary_stream(method)
+
+        async def forward(raw: bytes, call: Call) -> AsyncIterator[bytes]:
+            sent = send(raw, timeout=call.time_remaining(), metadata=self._metadata(call))
+            try:
+                async for message in sent:
+                    yield message
+                call.trailers += _trailers(await sent.trailing_metadata())
+            except grpc.aio.AioRpcError as error:
+                self._refused(call, error)
+            finally:
+                sent.cancel()  # where the caller has gone away; an ended call takes no harm
+
+        return forward
+
+    def servicer(self, service: ServiceDescriptor) -> Any:
+        """An object with the unary methods of ``service``, as a servicer of this process has them.
+
+        They take and give messages and raise `marketcal.errors`.
+        """
+        unary = [method for method in service.methods if not method.server_streaming]
+        return SimpleNamespace(**{method.name: self._method(method) for method in unary})
+
+    async def watch(self, service: str, tell: Callable[[bool], None]) -> None:
+        """Says whether ``service`` serves there, now and whenever that changes; never returns."""
+        stub: Any = health_pb2_grpc.HealthStub(self._channel)
+        request = health_pb2.HealthCheckRequest(service=service)
+        while True:
+            try:
+                async for answer in stub.Watch(request, wait_for_ready=True):
+                    tell(answer.status == health_pb2.HealthCheckResponse.SERVING)
+            except grpc.aio.AioRpcError as error:
+                _LOG.warning("%s at %s: %s", service, self.address, error.code().name)
+            tell(False)
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+
+    async def close(self) -> None:
+        """Lets go of the connection."""
+        await self._channel.close()
+
+    def _method(self, method: MethodDescriptor) -> Callable[[Any, Call], Any]:
+        send = self._channel.unary_unary(
+            f"/{method.containing_service.full_name}/{method.name}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=message_factory.GetMessageClass(method.output_type).FromString,
+        )
+
+        async def ask(request: Any, call: Call) -> Any:
+            try:
+                return await send(
+                    request, timeout=call.time_remaining(), metadata=self._metadata(call)
+                )
+            except grpc.aio.AioRpcError as error:
+                raise self._unreachable(error) or status.decode(error) from None
+
+        return ask
+
+    def _metadata(self, call: Call) -> Metadata:
+        passed = [
+            (key, value)
+            for key, value in call.metadata.items()
+            if key not in _KEPT_BACK and not key.startswith(("grpc-", ":"))
+        ]
+        trace: dict[str, str] = {}
+        propagate.inject(trace)
+        kept = [pair for pair in passed if pair[0] not in trace]
+        own = [(request_id.HEADER, call.request_id), (FORWARDED_FOR, call.address)]
+        if call.identity is not None:
+            own.append((HEADER, self._signer.token(call.identity)))
+        return (*kept, *trace.items(), *own)
+
+    def _refused(self, call: Call, error: grpc.aio.AioRpcError) -> bytes:
+        """Passes the refusal on, byte for byte.
+
+        Raises:
+            NotReady, OutOfTime: it is not the process behind that refused.
+        """
+        own = self._unreachable(error)
+        if own is not None:
+            raise own
+        call.code = error.code().name
+        call.context.set_code(error.code())
+        call.context.set_details(error.details() or "")
+        call.trailers += _trailers(error.trailing_metadata())
+        call.context.set_trailing_metadata(tuple(call.trailers))
+        return b""
+
+    def _unreachable(self, error: grpc.aio.AioRpcError) -> NotReady | OutOfTime | None:
+        if any(key == status.DETAILS_KEY for key, _ in error.trailing_metadata() or ()):
+            return None
+        if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+            _LOG.warning("the process at %s does not answer: %s", self.address, error.details())
+            return NotReady("the service behind does not answer", retry_after=RETRY_AFTER)
+        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return OutOfTime("the deadline passed before an answer existed")
+        return None
+
+
+def _trailers(sent: Iterable[tuple[str, str | bytes]] | None) -> list[tuple[str, str | bytes]]:
+    return [
+        (key, value)
+        for key, value in sent or ()
+        if key != request_id.HEADER and (key in _PASSED or not key.startswith("grpc-"))
+    ]
+
+
+def _channel(address: str, settings: UpstreamSettings) -> grpc.aio.Channel:
+    options = [
+        ("grpc.max_receive_message_length", -1),  # the limits of the two processes come first
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.enable_retries", 0),  # the caller's to decide
+    ]
+    if settings.ca is None:
+        return grpc.aio.insecure_channel(address, options=options)
+    roots = grpc.ssl_channel_credentials(settings.ca.read_bytes())
+    return grpc.aio.secure_channel(address, roots, options=options)
