@@ -26,7 +26,7 @@ from google.protobuf.message import DecodeError, Message
 from gateway.call import Admission, Call, Check, Method
 from gateway.interceptors.concurrency import InFlight, OpenStreams
 from gateway.interceptors.deadline import clamp_deadline
-from gateway.interceptors.errors import as_refusal, write_refusal
+from gateway.interceptors.errors import as_refusal, send_refusal, write_refusal
 from gateway.interceptors.request_id import assign_request_id
 from gateway.interceptors.telemetry import Telemetry
 from marketcal.errors import InvalidArgument, MarketcalError, TooLarge
@@ -120,7 +120,8 @@ class Pipeline:
                     call.code = "CANCELLED"
                     raise
                 except BaseException as error:  # noqa: BLE001 - the edge, for panics of extensions too
-                    return self._refuse(call, error)
+                    refusal = self._refuse(call, error)
+            return await send_refusal(refusal, call)
 
         return grpc.unary_unary_rpc_method_handler(call_unary)
 
@@ -149,7 +150,7 @@ class Pipeline:
                     call.code = "CANCELLED"
                     raise
                 except BaseException as error:  # noqa: BLE001 - the edge, for panics of extensions too
-                    self._refuse(call, error)
+                    write_refusal(self._refuse(call, error), call)
 
         return grpc.unary_stream_rpc_method_handler(call_stream)
 
@@ -171,7 +172,7 @@ class Pipeline:
                     call.code = "CANCELLED"
                     raise
                 except BaseException as error:  # noqa: BLE001 - the edge, for panics of extensions too
-                    self._refuse(call, error)
+                    write_refusal(self._refuse(call, error), call)
 
         return call_duplex
 
@@ -230,9 +231,8 @@ class Pipeline:
             )
         return encoded
 
-    def _refuse(self, call: Call, error: BaseException) -> bytes:
+    def _refuse(self, call: Call, error: BaseException) -> MarketcalError:
         refusal: MarketcalError = as_refusal(error, call)
         call.code = refusal.code
         self.telemetry.refused(refusal)
-        write_refusal(refusal, call)
-        return b""
+        return refusal

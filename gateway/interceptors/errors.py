@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import NoReturn
 
 import grpc
 
@@ -33,8 +34,25 @@ def as_refusal(error: BaseException, call: Call) -> MarketcalError:
 
 
 def write_refusal(error: MarketcalError, call: Call) -> None:
-    """Sets code, details and trailers of the call; the handler then simply returns."""
-    encoded = status.encode(error, call.request_id)
+    """Sets code, details and trailers of a stream; the handler then simply returns."""
     call.context.set_code(_CODES[error.code])
     call.context.set_details(error.message)
-    call.context.set_trailing_metadata(tuple(call.trailers) + status.trailers(error, encoded))
+    call.context.set_trailing_metadata(_trailers(error, call))
+
+
+async def send_refusal(error: MarketcalError, call: Call) -> NoReturn:
+    """Ends a unary call with code, details and trailers, and with no message before them.
+
+    A unary handler that sets a code and returns sends an empty message first, and a proxy that
+    turns answers into JSON then shows that message in place of the error.
+
+    Raises:
+        grpc.aio.AbortError: always; the server waits for it to leave the handler.
+    """
+    await call.context.abort(_CODES[error.code], error.message, _trailers(error, call))
+    raise AssertionError("a call goes on after its end")
+
+
+def _trailers(error: MarketcalError, call: Call) -> status.Trailers:
+    encoded = status.encode(error, call.request_id)
+    return tuple(call.trailers) + status.trailers(error, encoded)
