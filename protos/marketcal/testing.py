@@ -25,7 +25,13 @@ from google.protobuf.message import Message
 from marketcal import methods, status
 from marketcal.aio import AsyncClient
 from marketcal.client import Client
-from marketcal.errors import Draining, MarketcalError, MethodNotImplemented
+from marketcal.errors import (
+    Draining,
+    InternalError,
+    InvalidArgument,
+    MarketcalError,
+    MethodNotImplemented,
+)
 from marketcal.methods import Method
 from marketcal.watching import Backoff
 
@@ -168,7 +174,10 @@ def resumable(messages: Iterable[Any], *, lose_after: int | None = None) -> Call
     places = {message.resume_token: place for place, message in enumerate(held, start=1)}
 
     def stream(request: Any) -> Iterator[Any]:
-        rest = held[places[request.resume_token] if request.resume_token else 0 :]
+        token = request.resume_token
+        if token and token not in places:
+            raise InvalidArgument.of("resume_token", "is of no message of this stream")
+        rest = held[places[token] if token else 0 :]
         yield from rest[:lose_after]
         if lose_after is not None and len(rest) > lose_after:
             raise Draining("the connection is lost, as the test asked for")
@@ -196,10 +205,22 @@ def _check(name: str, method: Method[Any, Any], answer: Answer) -> None:
 
 
 def _check_message(name: str, method: Method[Any, Any], answer: object) -> None:
-    if not isinstance(answer, method.response | MarketcalError):
-        raise TypeError(
-            f"answers: {name} answers with {method.response.__name__}, not {type(answer).__name__}"
-        )
+    wrong = _mismatch(name, method, answer)
+    if wrong and not isinstance(answer, MarketcalError):
+        raise TypeError(f"answers: {wrong}")
+
+
+def _must_fit(name: str, method: Method[Any, Any], answer: object) -> None:
+    """Tells the client of a function that answered with something else."""
+    wrong = _mismatch(name, method, answer)
+    if wrong:
+        raise InternalError(wrong)
+
+
+def _mismatch(name: str, method: Method[Any, Any], answer: object) -> str:
+    if isinstance(answer, method.response):
+        return ""
+    return f"{name} answers with {method.response.__name__}, not {type(answer).__name__}"
 
 
 class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
@@ -234,7 +255,7 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no ty
             answer = self._answer(name, request, context)
             if isinstance(answer, MarketcalError):
                 raise answer
-            _check_message(name, method, answer)
+            _must_fit(name, method, answer)
         except MarketcalError as error:
             _refuse(context, error)
         return answer
@@ -249,7 +270,7 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no ty
             for message in answer:
                 if isinstance(message, MarketcalError):
                     raise message
-                _check_message(name, method, message)
+                _must_fit(name, method, message)
                 yield message
         except MarketcalError as error:
             _refuse(context, error)
