@@ -1,6 +1,9 @@
 """Writes the generated parts of the documents; ``--check`` compares instead.
 
-``docs/settings.md`` is the table of all settings with their defaults.
+* ``docs/settings.md``: all settings with their defaults.
+* ``docs/openapi.json``: the REST routes of the contract.
+* ``docs/api.md``: the reference of the contract.
+* ``deploy/marketcal.binpb``: the contract as Envoy's transcoder reads it.
 """
 
 from __future__ import annotations
@@ -8,9 +11,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from api_reference import reference_page
+from openapi import openapi_page
+from proto_comments import read_comments
+
+from gateway.descriptor_set import descriptor_set
 from gateway.settings import fields, variable_of
 
-TARGET = Path(__file__).parent / "settings.md"
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def settings_page() -> str:
@@ -32,13 +40,31 @@ def settings_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def pages() -> dict[str, bytes]:
+    """What each generated file must hold, by its path."""
+    comments = read_comments()
+    return {
+        "docs/settings.md": settings_page().encode(),
+        "docs/openapi.json": openapi_page(comments).encode(),
+        "docs/api.md": reference_page(comments).encode(),
+        "deploy/marketcal.binpb": descriptor_set(),
+    }
+
+
 def main() -> None:
     """Command line."""
-    page = settings_page()
+    made = pages()
     if "--check" not in sys.argv:
-        TARGET.write_text(page)
-    elif TARGET.read_text() != page:
-        sys.exit("docs/settings.md is stale: run `make docs`")
+        for name, content in made.items():
+            (ROOT / name).write_bytes(content)
+        return
+    stale = [name for name, content in made.items() if not _holds(ROOT / name, content)]
+    if stale:
+        sys.exit(f"{', '.join(stale)}: stale, run `make docs`")
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    return path.exists() and path.read_bytes() == content
 
 
 if __name__ == "__main__":
