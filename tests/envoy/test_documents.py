@@ -125,7 +125,7 @@ def comments_in(file: Any) -> dict[str, str]:
         for number, index in zip(location.path[::2], location.path[1::2], strict=False):
             field = at.DESCRIPTOR.fields_by_number[number]
             at = getattr(at, field.name)[index]
-            if field.name not in ("extension", "oneof_decl"):
+            if field.name != "extension":
                 names.append(at.name)
         if len(names) > 1:
             found[".".join(names)] = " ".join(

@@ -243,6 +243,29 @@ def test_headers_beyond_the_limit_are_refused(front: Any, as_viewer: Any) -> Non
     assert answer.status_code == 431
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "status"),
+    [
+        (b"45*bn7l", b"v", 200),
+        (b"x-note", "é".encode(), 200),
+        (b"thing-bin", b"no base64!", 200),
+        (b"grpc-timeout", b"soon", 200),
+        (b"grpc-encoding", b"gzip", 200),
+        (b"x-forwarded-for", b"10.0.0.1", 200),
+        (b"x-request-id", "é".encode(), 400),
+        (b"authorization", b"Bearer \xff", 400),
+    ],
+)
+def test_a_header_that_grpc_does_not_know_breaks_nothing(
+    name: bytes, value: bytes, status: int, front: Any, as_viewer: Any
+) -> None:
+    headers = [(one.encode(), two.encode()) for one, two in as_viewer.items()]
+    answer = front.http.get("/v1/markets", headers=[*headers, (name, value)])
+    assert answer.status_code == status
+    if status != 200:
+        assert reason(answer) == "INVALID_FIELD"
+
+
 def test_the_access_log_holds_no_key_and_no_query(front: Any, as_viewer: Any, until: Any) -> None:
     path = "/v1/markets/logged-once"
     front.http.get(path, headers=as_viewer)
