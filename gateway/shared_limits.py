@@ -1,30 +1,36 @@
 """Rate limits that several gateways share: the same GCRA as one script in Redis.
 
 Redis holds one number per bucket, its theoretical arrival time in seconds of Redis's own clock, and
-forgets it when the bucket is full again. When Redis does not answer in time the limits of this
-process take over: callers are limited as if this gateway were alone, and Redis is asked again after
-a pause, so that a dead Redis costs one call in a pause and not every call.
+forgets it when the bucket is full again. Checks that come while an answer is awaited go together
+with the next question, over one connection, so that a check costs a share of a round trip.
+
+When Redis does not answer in time the limits of this process take over: callers are limited as if
+this gateway were alone, and Redis is asked again after a pause, so that a dead Redis costs one
+question in a pause and not every call.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from redis.asyncio import Redis
-from redis.asyncio.connection import ConnectionPool
 from redis.exceptions import RedisError
 
 from gateway.gcra import Limiter, Verdict
 
 _LOG = logging.getLogger("gateway.limits")
 PREFIX = "marketcal:limit:"
-ANSWER_SECONDS = 0.05
-"""How long a call waits for Redis."""
+ANSWER_SECONDS = 0.1
+"""How long Redis may take to answer."""
 PAUSE_SECONDS = 1.0
 """How long Redis is left alone after it has not answered."""
-CONNECTIONS = 32
+MOST_TOGETHER = 256
+"""Checks in one question."""
 
 _SCRIPT = """
 local time = redis.call('TIME')
@@ -41,6 +47,22 @@ return {1, '0', tostring(moved - now)}
 """
 
 
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """One check that waits for its verdict."""
+
+    key: tuple[str, str]
+    cost: int
+    rate_per_minute: float
+    burst: int
+    verdict: asyncio.Future[Verdict]
+
+    @property
+    def interval(self) -> float:
+        """Seconds in which a token flows back."""
+        return 60.0 / self.rate_per_minute
+
+
 class SharedLimits:
     """GCRA buckets in Redis, with those of this process where Redis is away.
 
@@ -50,18 +72,17 @@ class SharedLimits:
     """
 
     def __init__(self, url: str, local: Limiter, clock: Callable[[], float]) -> None:
-        pool = ConnectionPool.from_url(
+        self._redis: Any = Redis.from_url(
             url,
-            max_connections=CONNECTIONS,
             socket_timeout=ANSWER_SECONDS,
             socket_connect_timeout=ANSWER_SECONDS,
             decode_responses=True,
         )
-        self._redis = Redis(connection_pool=pool)
-        self._script = self._redis.register_script(_SCRIPT)
         self._local = local
         self._clock = clock
         self._ask_again_at = -math.inf
+        self._waiting: list[_Question] = []
+        self._asking: asyncio.Task[None] | None = None
         self.away = False
         self.stood_in = 0
 
@@ -71,30 +92,67 @@ class SharedLimits:
         """Takes ``cost`` tokens from the bucket of ``key`` if they are there."""
         if cost > burst:
             return Verdict(False, math.inf, burst, 0.0)
-        if self._clock() >= self._ask_again_at:
-            try:
-                return await self._ask(key, cost, 60.0 / rate_per_minute, burst)
-            except (RedisError, OSError, TimeoutError) as error:
-                self._stand_in(error)
-        self.stood_in += 1
-        return self._local.check(key, cost, rate_per_minute=rate_per_minute, burst=burst)
+        loop = asyncio.get_running_loop()
+        question = _Question(key, cost, rate_per_minute, burst, loop.create_future())
+        if self._clock() < self._ask_again_at:
+            return self._here(question)
+        self._waiting.append(question)
+        if self._asking is None:
+            self._asking = loop.create_task(self._ask_all())
+        return await question.verdict
 
     async def close(self) -> None:
-        """Lets go of the connections."""
+        """Lets go of the connection."""
+        if self._asking is not None:
+            await self._asking
         await self._redis.aclose()
-        await self._redis.connection_pool.disconnect()
 
-    async def _ask(self, key: tuple[str, str], cost: int, interval: float, burst: int) -> Verdict:
-        name = f"{PREFIX}{key[0]}|{key[1]}"
-        allowed, wait, full = await self._script(keys=[name], args=[cost, interval, burst])
+    async def _ask_all(self) -> None:
+        """Asks until nobody waits."""
+        try:
+            while self._waiting:
+                together = self._waiting[:MOST_TOGETHER]
+                del self._waiting[:MOST_TOGETHER]
+                for question, verdict in zip(together, await self._answers(together), strict=True):
+                    if not question.verdict.done():  # else its caller has gone away
+                        question.verdict.set_result(verdict)
+        finally:
+            self._asking = None
+
+    async def _answers(self, together: Sequence[_Question]) -> list[Verdict]:
+        try:
+            replies = await self._ask(together)
+        except (RedisError, OSError, TimeoutError) as error:
+            self._ask_again_at = self._clock() + PAUSE_SECONDS
+            if not self.away:
+                self.away = True
+                _LOG.warning("Redis does not answer (%s): limits are of this process alone", error)
+            return [self._here(question) for question in together]
         if self.away:
             self.away = False
             _LOG.info("Redis answers again: limits are shared")
-        left = max(0, int(burst - float(full) / interval + 1e-6))
-        return Verdict(bool(allowed), float(wait), left, float(full))
+        return [_verdict(*pair) for pair in zip(together, replies, strict=True)]
 
-    def _stand_in(self, error: Exception) -> None:
-        self._ask_again_at = self._clock() + PAUSE_SECONDS
-        if not self.away:
-            self.away = True
-            _LOG.warning("Redis does not answer (%s): limits are of this process alone", error)
+    async def _ask(self, together: Sequence[_Question]) -> list[list[Any]]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for question in together:
+            bucket = f"{PREFIX}{question.key[0]}|{question.key[1]}"
+            # By its text: a Redis that was restarted does not know its digest.
+            pipeline.eval(_SCRIPT, 1, bucket, question.cost, question.interval, question.burst)
+        replies: list[list[Any]] = await pipeline.execute()
+        return replies
+
+    def _here(self, question: _Question) -> Verdict:
+        self.stood_in += 1
+        return self._local.check(
+            question.key,
+            question.cost,
+            rate_per_minute=question.rate_per_minute,
+            burst=question.burst,
+        )
+
+
+def _verdict(question: _Question, reply: list[Any]) -> Verdict:
+    allowed, wait, full = int(reply[0]), float(reply[1]), float(reply[2])
+    left = max(0, int(question.burst - full / question.interval + 1e-6))
+    return Verdict(bool(allowed), wait, left, full)

@@ -115,6 +115,8 @@ async def running(
         TlsError: certificate, key or roots cannot be used.
     """
     _say_what_answers(parts)
+    for service, _ in parts.hosting.forwarded:
+        parts.gateway.set_serving(service.full_name, serving=False)  # until it says so itself
     port = await parts.gateway.start()
     beside = [asyncio.create_task(work) for work in _beside(parts, ray_joined)]
     try:
