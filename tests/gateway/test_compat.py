@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 from typing import Any
 
 import pytest
 from google.protobuf import json_format
 
+from gateway.compat import translation
 from marketcal.v1 import forecast_pb2, market_pb2, scoreboard_pb2
 from marketcal.v1 import legacy_pb2 as pb
 
@@ -18,6 +20,12 @@ def old_request(**fields: Any) -> pb.TsfmForecastRequest:
     """A good request in the old form, bent by the given fields."""
     given: dict[str, Any] = {"market_id": "polymarket:1", "y": PRICES, "freq": "5m"}
     return json_format.ParseDict(given | fields, pb.TsfmForecastRequest())
+
+
+def test_the_examples_of_the_translation_hold() -> None:
+    result = doctest.testmod(translation)
+    assert result.attempted > 0
+    assert result.failed == 0
 
 
 def a_market(stubs: Any, as_viewer: Any) -> str:
