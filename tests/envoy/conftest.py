@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -58,17 +59,26 @@ def configured(listener: int, gateway: int) -> str:
 
 
 @pytest.fixture(scope="session")
-def start_envoy(tmp_path_factory: pytest.TempPathFactory) -> Callable[[ExitStack, int], Front]:
-    """Starts Envoys: ``start_envoy(stack, gateway_port)``; they end with the ExitStack."""
+def start_envoy(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Front]:
+    """Starts Envoys: ``start_envoy(stack, gateway_port)``; they end with the ExitStack.
+
+    ``change`` turns the text of the file into another one, ``verify`` is how a client of TLS knows
+    the Envoy.
+    """
     binary = Path(sys.executable).parent / "envoy"
     if not binary.exists():
         pytest.skip("no envoy beside this Python; `make setup` installs it")
 
-    def start(stack: ExitStack, gateway_port: int) -> Front:
+    def start(
+        stack: ExitStack,
+        gateway_port: int,
+        change: Callable[[str], str] = lambda text: text,
+        verify: ssl.SSLContext | None = None,
+    ) -> Front:
         folder = tmp_path_factory.mktemp("envoy")
         port = free_port()
         config = folder / "envoy.yaml"
-        config.write_text(configured(port, gateway_port))
+        config.write_text(change(configured(port, gateway_port)))
         log, errors = folder / "access.log", folder / "errors.log"
         process = subprocess.Popen(
             [binary, "--config-path", config, "--concurrency", "1", "--disable-hot-restart",
@@ -77,7 +87,12 @@ def start_envoy(tmp_path_factory: pytest.TempPathFactory) -> Callable[[ExitStack
             stderr=stack.enter_context(errors.open("wb")),
         )  # fmt: skip
         stack.callback(_stop, process)
-        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE)
+        scheme = "http" if verify is None else "https"
+        client = httpx.Client(
+            base_url=f"{scheme}://127.0.0.1:{port}",
+            timeout=DEADLINE,
+            verify=True if verify is None else verify,
+        )
         stack.enter_context(client)
         _wait(process, client, errors)
         return Front(port, client, process, log)
