@@ -14,12 +14,16 @@ from gateway.cli import exits
 
 DEV_KEY = Path("var/dev.key")
 DEFAULT_ADDRESS = "127.0.0.1:50051"
+_TLS = "marketcal.tls"
 _OWN_VARIABLES = {"MARKETCAL_ADDRESS", "MARKETCAL_KEY"}
 
 
 def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``--address`` and ``--key``."""
+    """``--address``, ``--key`` and ``--tls/--insecure``."""
     for option in (
+        click.option("--tls/--insecure", default=None, expose_value=False, callback=_remember,
+                     help="With TLS, or in clear to another machine. By default in clear, to this "
+                          "one alone."),
         click.option("--key", envvar="MARKETCAL_KEY", default=None,
                      help=f"API key; the one in {DEV_KEY} by default."),
         click.option("--address", envvar="MARKETCAL_ADDRESS", default=DEFAULT_ADDRESS,
@@ -29,12 +33,18 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _remember(context: click.Context, _: click.Parameter, tls: bool | None) -> None:
+    """Keeps the choice for `connected`, so that commands need not hand it on."""
+    context.meta[_TLS] = tls
+
+
 @contextlib.contextmanager
 def connected(address: str, key: str | None) -> Iterator[Any]:
     """A client; a refused call ends the program with one clear line.
 
     Raises:
-        BadSetting: the key, or a variable with our prefix, is wrong.
+        BadSetting: the key, or a variable with our prefix, is wrong, or the key would leave this
+            machine in clear.
         Failed: the call was refused, or nobody answers.
     """
     _refuse_unknown_variables()
@@ -43,8 +53,16 @@ def connected(address: str, key: str | None) -> Iterator[Any]:
     from marketcal import Client
     from marketcal.errors import MarketcalError
 
+    tls = click.get_current_context().meta.get(_TLS)
     try:
-        with Client(address, key=used) as client:
+        opened = Client(address, key=used, tls=tls is True, insecure=tls is False)
+    except ValueError:
+        raise exits.BadSetting(
+            f"{address} is not on this machine, and keys must not travel in clear; say --tls, or "
+            "--insecure where the network itself is trusted"
+        ) from None
+    try:
+        with opened as client:
             yield client
     except MarketcalError as error:
         if error.code == "UNAVAILABLE" and error.reason is None:

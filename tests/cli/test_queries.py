@@ -148,3 +148,12 @@ def test_a_post_mortem_that_is_not_there_is_one_line_of_error(run: Any, to: Any)
     result = run("postmortem", "../../etc/passwd", *to)
     assert result.exit_code != 0
     assert "there is no post-mortem" in result.output
+
+
+def test_a_key_does_not_leave_this_machine_in_clear_unless_told_to(run: Any) -> None:
+    away = ("scores", "--address", "0.0.0.0:1", "--key", "mk_x")
+    refused = run(*away)
+    assert refused.exit_code == 2
+    assert "say --tls, or --insecure" in refused.output
+    for said in ("--tls", "--insecure"):
+        assert "no gateway answers at 0.0.0.0:1" in run(*away, said).output
