@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from array import array
 from collections.abc import Iterable
@@ -40,11 +41,18 @@ def _float64(name: str, values: Any) -> bytes:
     view = _view(values)
     if view is not None:
         return view.tobytes()
+    return _little_endian(_each(name, values))
+
+
+def _each(name: str, values: Any) -> array[float]:
+    """The numbers one by one."""
+    if isinstance(values, list | tuple):
+        with contextlib.suppress(TypeError):  # None is told from a mistake below
+            return array("d", values)
     try:
-        numbers = array("d", (math.nan if value is None else value for value in values))
+        return array("d", (math.nan if value is None else value for value in values))
     except TypeError as error:
         raise TypeError(f"{name}: holds something that is no number: {error}") from None
-    return _little_endian(numbers)
 
 
 def _view(values: Any) -> memoryview | None:

@@ -15,6 +15,10 @@ from marketcal.v1 import alert_pb2, forecast_pb2, market_pb2, scoreboard_pb2
 
 ADDRESS = "127.0.0.1:50051"
 OWN_SERVER = "FakeServer()"
+SAID = (
+    "0.5 [0.5,", "Rain?", "2 of 2", "market:1 INVALID_FIELD", "values[1] must be in [0, 1]",
+    "4 alerts were passed over", "trust.score",
+)  # fmt: skip
 PEM = ("authority.pem", "client.pem", "client.key")
 
 
@@ -74,9 +78,7 @@ def test_every_block_runs_in_its_order(
         for opened in ("public", "private", "sidecar"):
             names[opened].close()
     said = capsys.readouterr().out
-    for wanted in ("0.5 [0.5,", "Rain?", "2 of 2", "market:1 INVALID_FIELD",
-                   "values[1] must be in [0, 1]", "4 alerts were passed over", "trust.score"):  # fmt: skip
-        assert wanted in said
+    assert [wanted for wanted in SAID if wanted not in said] == []
     assert scripted.requests("WatchAlerts")[1].resume_token == "3"
     assert {call.metadata.get("authorization") for call in scripted.calls} == {
         None, "Bearer mk_page",
