@@ -14,6 +14,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def methods() -> list[MethodDescriptor]:
     ]
 
 
-def service_config() -> dict[str, Any]:
+def service_config(described: Iterable[MethodDescriptor]) -> dict[str, Any]:
     """The service config: each method's longest deadline, retries where a repeat is harmless."""
 
     def policy(method: MethodDescriptor) -> tuple[int, bool]:
@@ -93,7 +94,7 @@ def service_config() -> dict[str, Any]:
         return int(options.Extensions[max_deadline].seconds), repeatable
 
     entries = []
-    for (seconds, repeatable), group in groupby(sorted(methods(), key=policy), key=policy):
+    for (seconds, repeatable), group in groupby(sorted(described, key=policy), key=policy):
         entry: dict[str, Any] = {
             "name": sorted(
                 (
@@ -116,7 +117,7 @@ def derived() -> dict[Path, str]:
         PACKAGE / target: synchronous((PACKAGE / name).read_text(), name)
         for name, target in SYNCHRONOUS.items()
     }
-    texts[PACKAGE / "service_config.json"] = json.dumps(service_config(), indent=2) + "\n"
+    texts[PACKAGE / "service_config.json"] = json.dumps(service_config(methods()), indent=2) + "\n"
     return texts
 
 

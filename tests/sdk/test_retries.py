@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor_pb2 import MethodOptions
 
 from marketcal import errors
@@ -66,6 +69,39 @@ def test_only_what_never_ran_is_repeated_and_not_without_end(config: dict[str, A
         assert policy["retryableStatusCodes"] == ["UNAVAILABLE"]
         assert 2 <= policy["maxAttempts"] <= 5
     assert config["retryThrottling"]["maxTokens"] > 0
+
+
+def test_a_method_that_may_not_run_twice_is_never_repeated(protos: Path) -> None:
+    file = descriptor_pb2.FileDescriptorProto(name="orders.proto", package="made.up")
+    file.message_type.add(name="Order")
+    service = file.service.add(name="Orders")
+    for name, level in (("Place", 0), ("Read", 1), ("Cancel", 2)):
+        order = service.method.add(name=name, input_type=".made.up.Order")
+        order.output_type = ".made.up.Order"
+        order.options.Extensions[options_pb2.max_deadline].seconds = 5
+        order.options.idempotency_level = level  # type: ignore[assignment]
+    pool = descriptor_pool.Default()
+    pool.AddSerializedFile(file.SerializeToString())
+    made = pool.FindServiceByName("made.up.Orders").methods
+
+    config = derivation(protos).service_config(made)
+
+    retried = {
+        name["method"]: "retryPolicy" in entry
+        for entry in config["methodConfig"]
+        for name in entry["name"]
+    }
+    assert retried == {"Place": False, "Read": True, "Cancel": True}
+
+
+def derivation(protos: Path) -> ModuleType:
+    """The script that derives files; it is no part of the package."""
+    spec = importlib.util.spec_from_file_location("derive", protos / "derive.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_a_call_survives_a_server_that_is_away_for_a_moment(server: FakeServer, use: Any) -> None:

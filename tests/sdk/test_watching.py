@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -111,6 +112,42 @@ def test_a_watch_ends_with_the_time_that_it_was_given(
     with pytest.raises(errors.OutOfTime):
         use(server, lambda client: client.watch_alerts(timeout=0.2))
     gone.append(True)
+
+
+def test_closing_the_client_ends_a_watch(server: FakeServer, until: Any) -> None:
+    gone: list[bool] = []
+
+    def one_and_then_silence(request: Any) -> Any:
+        yield alerts(1)[0]
+        until(lambda: bool(gone))
+
+    server.answer("WatchAlerts", one_and_then_silence)
+    client = server.client()
+    watch = client.watch_alerts()
+    assert next(watch).alert.alert_id == "a0"
+    client.close()
+    with pytest.raises(errors.CallCancelled):
+        next(watch)
+    gone.append(True)
+    assert len(server.calls) == 1
+
+
+async def test_a_cancelled_reader_leaves_its_watch(server: FakeServer, until: Any) -> None:
+    gone: list[bool] = []
+
+    def silence(request: Any) -> Any:
+        until(lambda: bool(gone))
+        return iter(())
+
+    server.answer("WatchAlerts", silence)
+    async with server.async_client() as client:
+        reading = asyncio.ensure_future(anext(client.watch_alerts()))
+        await asyncio.to_thread(until, lambda: bool(server.calls))
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+    gone.append(True)
+    assert len(server.calls) == 1
 
 
 class Clock:
