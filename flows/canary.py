@@ -53,7 +53,11 @@ def measured(
         return "not measured: there is no window for which the policy asks a model"
     secret = key.get_secret_value() if key is not None else None
     try:
-        with Client(address, key=secret) as client:
+        opened = Client(address, key=secret)
+    except ValueError as error:  # a key does not go to another machine in clear
+        return f"not measured: {error}"
+    try:
+        with opened as client:
             if other := _mistaken(card, client.get_model(card.name).model):
                 return other
             found = _probed(client, card.name, chosen)

@@ -236,6 +236,9 @@ def test_a_gateway_that_does_not_know_the_model_or_does_not_answer_measures_noth
     silent = measured("127.0.0.1:9", key, CATALOG["ewma"], windows)
     assert isinstance(silent, str)
     assert silent.startswith("not measured: UNAVAILABLE")
+    away = measured("gateway:50051", key, CATALOG["ewma"], windows)
+    assert isinstance(away, str)
+    assert away.startswith("not measured: address: gateway:50051 is not on this machine")
 
 
 def test_a_latency_beyond_all_bars_is_no_number_in_the_record() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -102,6 +104,19 @@ def test_a_server_that_is_not_there_is_unavailable(unused_port: int) -> None:
         pytest.raises(errors.Unavailable),
     ):
         client.get_market("m")
+
+
+def test_a_scoreboard_that_is_not_there_yet_is_told_at_once(serve_gateway: Any) -> None:
+    """The gateway asks for a longer wait than gRPC's own retries should sit out."""
+    with ExitStack() as stack:
+        empty = serve_gateway(stack, forecast={"in_process": "always"})
+        key = empty.key("viewer")
+        client = stack.enter_context(Client(empty.address, key=key))
+        began = time.monotonic()
+        with pytest.raises(errors.NotReady) as refused:
+            list(client.list_scores())
+    assert refused.value.retry_after == 5.0
+    assert time.monotonic() - began < 3.0
 
 
 @pytest.fixture
