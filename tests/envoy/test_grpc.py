@@ -172,3 +172,18 @@ def test_a_stream_over_grpc_web_says_what_is_not_there_yet(front: Any, as_foreca
     request = forecast_pb2.WatchForecastRequest(market_id="m").SerializeToString()
     messages, trailers = call_web(front, WATCH, request, as_forecaster, text=False)
     assert (messages, trailers["grpc-status"].strip()) == ([], "12")
+
+
+def test_a_stream_over_grpc_web_arrives_while_it_goes_on(front: Any) -> None:
+    kind = {"content-type": "application/grpc-web+proto"}
+    path = "/grpc.health.v1.Health/Watch"
+    with front.http.stream("POST", path, content=framed(b""), headers=kind) as answer:
+        first = next(answer.iter_raw())
+    messages, _ = unframed(first)
+    assert health_pb2.HealthCheckResponse.FromString(messages[0]).status == 1
+
+
+def test_a_method_that_does_not_exist_is_the_gateways_to_refuse(channel: Any) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary("/marketcal.v1.NoService/NoMethod")(b"", timeout=20)
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
