@@ -18,7 +18,7 @@ _LENGTH_DELIMITED = 2
 def put(message: Message, name: str, values: Values) -> None:
     """Appends numbers to a ``repeated double`` field.
 
-    A contiguous float64 array goes in as the bytes that it is; anything else number by number.
+    A float64 array goes in as the bytes that it is; anything else number by number.
 
     Raises:
         TypeError: something is no number.
@@ -56,12 +56,12 @@ def _each(name: str, values: Any) -> array[float]:
 
 
 def _view(values: Any) -> memoryview | None:
-    """The memory of a contiguous little-endian float64 array; None for anything else."""
+    """The memory of a little-endian float64 array; None for anything else."""
     try:
         view = memoryview(values)
     except (TypeError, ValueError, BufferError):  # no array, or one of dates, objects, …
         return None
-    return view if view.format in _FORMATS and view.c_contiguous else None
+    return view if view.format in _FORMATS else None
 
 
 def _little_endian(numbers: array[float]) -> bytes:

@@ -14,6 +14,9 @@ from marketcal.testing import FakeServer, resumable
 from marketcal.v1 import alert_pb2, forecast_pb2
 from marketcal.watching import Watching
 
+LONG = 10.0
+"""Seconds within which a watch of these tests has ended, or goes round in a circle."""
+
 
 def alerts(count: int) -> list[alert_pb2.WatchAlertsResponse]:
     return [
@@ -28,7 +31,7 @@ def ids(messages: list[alert_pb2.WatchAlertsResponse]) -> list[str]:
 
 def test_a_watch_goes_on_behind_the_last_message(server: FakeServer, use: Any) -> None:
     server.answer("WatchAlerts", resumable(alerts(40), lose_after=7))
-    found = use(server, lambda client: client.watch_alerts(market_ids=["m"]))
+    found = use(server, lambda client: client.watch_alerts(market_ids=["m"], timeout=LONG))
     assert ids(found) == [f"a{number}" for number in range(40)]
     asked = server.requests("WatchAlerts")
     assert [request.resume_token for request in asked] == ["", "7", "14", "21", "28", "35"]
@@ -46,7 +49,7 @@ def test_a_watch_survives_a_cut_connection(server: FakeServer, use: Any, cutter:
 
     server.answer("WatchAlerts", cut_sometimes)
     server.address = cutter.in_front_of(server.address)
-    found = use(server, lambda client: client.watch_alerts())
+    found = use(server, lambda client: client.watch_alerts(timeout=LONG))
     assert ids(found) == [f"a{number}" for number in range(30)]
     assert len(server.calls) >= 4
 
