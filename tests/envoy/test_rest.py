@@ -167,6 +167,12 @@ def test_a_filter_by_platform_that_matches_nothing_is_an_empty_page(
         assert (answer.status_code, answer.json()[name]) == (200, [])
 
 
+@pytest.mark.parametrize("space", ["+", "%20"])
+def test_a_space_in_a_parameter_arrives(space: str, front: Any, as_viewer: Any) -> None:
+    answer = front.http.get(f"/v1/markets?query=will{space}team&pageSize=1", headers=as_viewer)
+    assert "will team" in answer.json()["markets"][0]["question"].lower()
+
+
 def test_a_used_up_rate_limit_says_when_to_come_back(front: Any, gateway: Any) -> None:
     key = {"x-api-key": gateway.key("viewer", rate_per_minute=1, burst=1)}
     assert front.http.get("/v1/markets", headers=key).status_code == 200
