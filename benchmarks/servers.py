@@ -3,6 +3,7 @@
 ===========  ===================================================================================
 echo         bare ``grpc.aio``: parses the request, sends one ready answer; asyncio's own loop
 echo-uvloop  the same on uvloop
+chain        the same echo behind every rule of our gateway; uvloop, as in production
 gateway      our gateway, forecasts in its own process; uvloop, as in production
 ray          our gateway, forecasts through Ray Serve: ``marketcal serve forecast`` as its child
 ===========  ===================================================================================
@@ -55,7 +56,7 @@ def main(kind: str, folder: Path, forecast: dict[str, Any]) -> None:
         with _cluster() as ray_address:
             uvloop.run(_through_ray(folder, ray_address))
     else:
-        uvloop.run({"echo-uvloop": _echo, "gateway": _gateway}[kind](folder))
+        uvloop.run({"echo-uvloop": _echo, "chain": _chain, "gateway": _gateway}[kind](folder))
 
 
 def _variables(
@@ -71,6 +72,23 @@ def _variables(
 
 
 async def _echo(folder: Path) -> None:
+    answer = await _real_answer(folder)
+    server = grpc.aio.server()
+    add: Any = forecast_pb2_grpc.add_ForecastServiceServicer_to_server
+    add(_Echo(answer), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    await _until_ended(f"127.0.0.1:{port}", "")
+    await server.stop(1.0)
+
+
+async def _chain(folder: Path) -> None:
+    parts, key = _parts(folder, {"in_process": "always"}, echo=_Echo(await _real_answer(folder)))
+    await _serve(parts, key)
+
+
+async def _real_answer(folder: Path) -> pb.ForecastResponse:
+    """An answer of the gateway, so that an echo sends as many bytes as we do."""
     parts, key = _parts(folder, {"in_process": "always"})
     async with (
         wiring.running(parts) as own,
@@ -78,24 +96,24 @@ async def _echo(folder: Path) -> None:
     ):
         stub: Any = forecast_pb2_grpc.ForecastServiceStub(channel)  # type: ignore[no-untyped-call]
         metadata = (("authorization", f"Bearer {key}"),)
-        # A real answer, so that the echo sends as many bytes as we do.
-        answer = await stub.Forecast(forecast_request(0), metadata=metadata, timeout=20)
+        return await stub.Forecast(  # type: ignore[no-any-return]
+            forecast_request(0), metadata=metadata, timeout=20
+        )
 
-    class Echo(forecast_pb2_grpc.ForecastServiceServicer):
-        async def Forecast(  # noqa: N802
-            self,
-            request: pb.ForecastRequest,  # noqa: ARG002
-            context: Any,  # noqa: ARG002
-        ) -> pb.ForecastResponse:
-            return answer  # type: ignore[no-any-return]
 
-    server = grpc.aio.server()
-    add: Any = forecast_pb2_grpc.add_ForecastServiceServicer_to_server
-    add(Echo(), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    await _until_ended(f"127.0.0.1:{port}", "")
-    await server.stop(1.0)
+class _Echo(forecast_pb2_grpc.ForecastServiceServicer):
+    """Sends one ready answer."""
+
+    def __init__(self, answer: pb.ForecastResponse) -> None:
+        self._answer = answer
+
+    async def Forecast(  # noqa: N802
+        self,
+        request: pb.ForecastRequest,  # noqa: ARG002
+        context: Any,  # noqa: ARG002
+    ) -> pb.ForecastResponse:
+        """The same for every request."""
+        return self._answer
 
 
 async def _gateway(folder: Path) -> None:
@@ -133,15 +151,21 @@ def _address_of(cluster: subprocess.Popen[str]) -> str:
 async def _serve(parts: Parts, key: str) -> None:
     async with wiring.running(parts) as port:
         async with asyncio.timeout(_READY_SECONDS):
-            while parts.settings.forecast.ray_address and not parts.forecasting.forecaster.connected:  # noqa: ASYNC110
+            forecaster = parts.forecasting.forecaster
+            while parts.settings.forecast.ray_address and not forecaster.connected:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         gc.collect()
         gc.freeze()  # as `marketcal serve gateway` does
         await _until_ended(f"127.0.0.1:{port}", key)
 
 
-def _parts(folder: Path, forecast: dict[str, str]) -> tuple[Parts, str]:
-    """A gateway over the lake of a folder, and a key whose limits no load reaches."""
+def _parts(
+    folder: Path, forecast: dict[str, str], *, echo: _Echo | None = None
+) -> tuple[Parts, str]:
+    """A gateway over the lake of a folder, and a key whose limits no load reaches.
+
+    With ``echo`` that answers forecasts, behind the same rules.
+    """
     loaded = settings.load(
         {
             "gateway": {"port": 0},
@@ -153,7 +177,7 @@ def _parts(folder: Path, forecast: dict[str, str]) -> tuple[Parts, str]:
     key, _ = wiring.open_keys(loaded.control.url).create(
         "forecaster", note="benchmark", rate_per_minute=6e7, burst=100_000
     )
-    return wiring.build(loaded), key
+    return wiring.build(loaded, answering={"forecast": echo} if echo else {}), key
 
 
 async def _until_ended(address: str, key: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -101,8 +101,13 @@ class Hosting:
         return [(SERVICES[name], upstream) for name, upstream in self.upstreams.items()]
 
 
-def host(settings: Settings, clock: Callable[[], float], now: Callable[[], datetime]) -> Hosting:
-    """The services of this process; must run on the event loop."""
+def host(
+    settings: Settings,
+    clock: Callable[[], float],
+    now: Callable[[], datetime],
+    answering: Mapping[str, Any],
+) -> Hosting:
+    """The services of this process, but for those that ``answering`` has; on the event loop."""
     lake = Lake(settings.flows.lake)
     publication = Publication(lake)
     upstreams = _upstreams(settings, now)
@@ -115,6 +120,7 @@ def host(settings: Settings, clock: Callable[[], float], now: Callable[[], datet
     }
     if forecasting is not None:
         v1["forecast"] = forecasting.service
+    v1 |= answering
     servicers: dict[str, Any] = {name: v1[name] for name in here if name != "compat"}
     if "compat" in here:
         servicers["compat"] = _compat(settings, servicers, upstreams)

@@ -24,6 +24,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from gateway.call import Admission, Call, Check, Method
+from gateway.deadlines import Deadlines
 from gateway.interceptors.concurrency import InFlight, OpenStreams
 from gateway.interceptors.deadline import clamp_deadline
 from gateway.interceptors.errors import as_refusal, send_refusal, write_refusal
@@ -71,6 +72,7 @@ class Pipeline:
         audit: keeps who changed what.
         in_flight: how many calls may be under way.
         streams: how many streams may be open.
+        deadlines: ends calls that run too long.
         sizes: message sizes.
         clock: monotonic seconds.
     """
@@ -82,6 +84,7 @@ class Pipeline:
     audit: Audit
     in_flight: InFlight
     streams: OpenStreams
+    deadlines: Deadlines
     sizes: Sizes
     clock: Callable[[], float]
 
@@ -126,7 +129,7 @@ class Pipeline:
         return grpc.unary_unary_rpc_method_handler(call_unary)
 
     async def _handle(self, handler: Unary, request: Any, call: Call) -> Answer:
-        async with asyncio.timeout(call.time_remaining()):
+        async with self.deadlines.within(call.time_remaining()):
             if not call.method.changes_state:
                 return await handler(request, call)
             async with self.audit(call):

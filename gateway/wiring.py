@@ -7,11 +7,13 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import sqlalchemy as sa
 from opentelemetry import trace
@@ -19,6 +21,7 @@ from opentelemetry import trace
 from calibration_service.publication import Publication
 from forecast_service.band_log import BandLog
 from gateway.contract import read_methods
+from gateway.deadlines import Deadlines
 from gateway.gcra import Limiter
 from gateway.handover import Handover
 from gateway.hosting import SERVICES, Forecasting, Hosting, host
@@ -86,12 +89,23 @@ class Parts:
         return self.hosting.forecasting
 
 
-def build(settings: Settings, clock: Callable[[], float] = time.monotonic) -> Parts:
-    """The gateway with its services, not yet started; must run on the event loop."""
+def build(
+    settings: Settings,
+    clock: Callable[[], float] = time.monotonic,
+    *,
+    answering: Mapping[str, Any] = MappingProxyType({}),
+) -> Parts:
+    """The gateway with its services, not yet started; must run on the event loop.
+
+    Args:
+        settings: of all sections.
+        clock: monotonic seconds.
+        answering: servicers by name that answer in place of ours.
+    """
     keys = open_keys(settings.control.url)
     ring = KeyRing(utc_now)
     ring.replace(keys.rows())
-    hosting = host(settings, clock, utc_now)
+    hosting = host(settings, clock, utc_now, answering)
     url, local = settings.gateway.redis_url, Limiter(clock)
     shared = SharedLimits(url, local, clock) if url else None
     gateway = Gateway(
@@ -184,6 +198,7 @@ def _pipeline(
         audit=lambda _call: contextlib.nullcontext(),
         in_flight=InFlight(gateway.max_in_flight),
         streams=OpenStreams(gateway.max_open_streams, gateway.max_streams_per_caller),
+        deadlines=Deadlines(),
         sizes=Sizes(gateway.max_request_bytes, gateway.max_response_bytes),
         clock=clock,
     )

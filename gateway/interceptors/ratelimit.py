@@ -23,8 +23,9 @@ class Limits(Protocol):
 class RateLimit:
     """Takes the call's cost from its caller's bucket, or refuses and says when to come back.
 
-    Either way the caller hears how much is left, in the trailers ``ratelimit`` and
-    ``ratelimit-policy`` (draft-ietf-httpapi-ratelimit-headers).
+    Refused or not, a caller that has used up half of its burst hears how much is left, in the
+    trailers ``ratelimit`` and ``ratelimit-policy`` (draft-ietf-httpapi-ratelimit-headers); before
+    that the trailers would cost each call more than all rules of this gateway.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -43,6 +44,8 @@ class RateLimit:
         )
         if not isinstance(verdict, Verdict):
             verdict = await verdict
+        if verdict.allowed and 2 * verdict.remaining > identity.burst:
+            return
         left = f'"default";r={verdict.remaining};t={math.ceil(verdict.reset_after)}'
         policy = f'"default";q={identity.rate_per_minute:g};w=60'
         if not verdict.allowed:

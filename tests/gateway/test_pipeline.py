@@ -15,6 +15,7 @@ import pytest
 
 from gateway.call import Call
 from gateway.contract import read_methods
+from gateway.deadlines import Deadlines
 from gateway.gcra import Limiter
 from gateway.interceptors.concurrency import InFlight, OpenStreams
 from gateway.interceptors.ratelimit import RateLimit
@@ -92,6 +93,7 @@ def serve(server_loop: Any, open_channel: Any) -> Iterator[Callable[..., Served]
                 audit=lambda _call: nullcontext(),
                 in_flight=InFlight(in_flight),
                 streams=OpenStreams(8, 8),
+                deadlines=Deadlines(),
                 sizes=Sizes(1 << 20, 4_096),
                 clock=time.monotonic,
             )
