@@ -34,6 +34,7 @@ $(PROTO_STAMP): protos/requirements-tools.txt
 
 proto: $(PROTO_STAMP)  ## generated code from the contract; lint and breaking check where Node is present
 	@.venv-proto/bin/python protos/generate.py
+	@test ! -x $(BIN)/ruff || $(BIN)/python protos/derive.py
 	@.venv-proto/bin/python protos/generate.py --image .venv-proto/now.binpb
 	@if command -v npx >/dev/null; then \
 	  npx --yes @bufbuild/buf@1.75.0 lint .venv-proto/now.binpb --config protos/buf.yaml && \

@@ -63,7 +63,7 @@ class Upstream:
             try:
                 answer: bytes = await sent
             except grpc.aio.AioRpcError as error:
-                return self._refused(call, error)
+                await call.context.abort(*self._refusal(call, error))
             call.trailers += _trailers(await sent.trailing_metadata())
             return answer
 
@@ -80,7 +80,7 @@ class Upstream:
                     yield message
                 call.trailers += _trailers(await sent.trailing_metadata())
             except grpc.aio.AioRpcError as error:
-                self._refused(call, error)
+                await call.context.abort(*self._refusal(call, error))
             finally:
                 sent.cancel()  # where the caller has gone away; an ended call takes no harm
 
@@ -142,8 +142,10 @@ class Upstream:
             own.append((HEADER, self._signer.token(call.identity)))
         return (*kept, *trace.items(), *own)
 
-    def _refused(self, call: Call, error: grpc.aio.AioRpcError) -> bytes:
-        """Passes the refusal on, byte for byte.
+    def _refusal(
+        self, call: Call, error: grpc.aio.AioRpcError
+    ) -> tuple[grpc.StatusCode, str, Metadata]:
+        """Code, details and trailers to pass on, byte for byte.
 
         Raises:
             NotReady, OutOfTime: it is not the process behind that refused.
@@ -152,11 +154,8 @@ class Upstream:
         if own is not None:
             raise own
         call.code = error.code().name
-        call.context.set_code(error.code())
-        call.context.set_details(error.details() or "")
-        call.trailers += _trailers(error.trailing_metadata())
-        call.context.set_trailing_metadata(tuple(call.trailers))
-        return b""
+        trailers = [*call.trailers, *_trailers(error.trailing_metadata())]
+        return error.code(), error.details() or "", tuple(trailers)
 
     def _unreachable(self, error: grpc.aio.AioRpcError) -> NotReady | OutOfTime | None:
         if any(key == status.DETAILS_KEY for key, _ in error.trailing_metadata() or ()):

@@ -35,6 +35,9 @@ from marketcal.errors import InvalidArgument, MarketcalError, TooLarge
 ENDINGS = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit)
 """How a call or the process ends; no error of the handler."""
 
+PASSED_ON = grpc.aio.AbortError
+"""A forwarded call that the process behind refused: its refusal has been passed on."""
+
 Answer = Message | bytes
 """An answer, or the bytes that another process sent as one."""
 
@@ -119,6 +122,8 @@ class Pipeline:
                         answer = self._encode(await self._handle(handler, request, call))
                     context.set_trailing_metadata(tuple(call.trailers))
                     return answer
+                except PASSED_ON:
+                    raise
                 except ENDINGS:
                     call.code = "CANCELLED"
                     raise
@@ -149,6 +154,8 @@ class Pipeline:
                             async for message in handler(request, call):
                                 yield self._encode(message)
                     context.set_trailing_metadata(tuple(call.trailers))
+                except PASSED_ON:
+                    raise
                 except ENDINGS:
                     call.code = "CANCELLED"
                     raise
