@@ -25,7 +25,7 @@ from google.protobuf.message import DecodeError, Message
 
 from gateway.call import Admission, Call, Check, Method
 from gateway.deadlines import Deadlines
-from gateway.interceptors.concurrency import InFlight, OpenStreams
+from gateway.interceptors.concurrency import OpenStreams, Work
 from gateway.interceptors.deadline import clamp_deadline
 from gateway.interceptors.errors import as_refusal, send_refusal, write_refusal
 from gateway.interceptors.request_id import assign_request_id
@@ -45,7 +45,10 @@ Unary = Callable[[Any, Any], Awaitable[Answer]]
 Streaming = Callable[[Any, Any], AsyncIterator[Answer]]
 Duplex = Callable[[AsyncIterator[Any], Any], AsyncIterator[Message]]
 
-Read = Callable[[Call, bytes], Awaitable[Any]]
+Weigh = Callable[[int], None]
+"""Told of the cost of a call before anything is done for it; raises where that is too much now."""
+
+Read = Callable[[Call, bytes, Weigh], Awaitable[Any]]
 """What a handler is given for the bytes of a request that passes."""
 
 RateLimit = Callable[[Call, int], Awaitable[None]]
@@ -53,6 +56,10 @@ RateLimit = Callable[[Call, int], Awaitable[None]]
 
 Audit = Callable[[Call], AbstractAsyncContextManager[None]]
 """Stands around a call that may change something."""
+
+
+def _of_no_weight(_cost: int) -> None:
+    """Takes no part in the limit of what is under way: a stream mostly waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,7 @@ class Pipeline:
         rate_limit: what a caller may do in a time.
         checks: rules of the parsed request, in order.
         audit: keeps who changed what.
-        in_flight: how many calls may be under way.
+        work: how much may be under way.
         streams: how many streams may be open.
         deadlines: ends calls that run too long.
         sizes: message sizes.
@@ -85,7 +92,7 @@ class Pipeline:
     rate_limit: RateLimit
     checks: Sequence[Check]
     audit: Audit
-    in_flight: InFlight
+    work: Work
     streams: OpenStreams
     deadlines: Deadlines
     sizes: Sizes
@@ -117,8 +124,8 @@ class Pipeline:
             with self.telemetry.span(call):
                 try:
                     await self._admit(call)
-                    with self.in_flight:
-                        request = await read(call, raw)
+                    with self.work.hold(call) as place:
+                        request = await read(call, raw, place.grow)
                         answer = self._encode(await self._handle(handler, request, call))
                     context.set_trailing_metadata(tuple(call.trailers))
                     return answer
@@ -149,7 +156,7 @@ class Pipeline:
                 try:
                     await self._admit(call)
                     with self.streams.hold(call):
-                        request = await read(call, raw)
+                        request = await read(call, raw, _of_no_weight)
                         async with self.streams.until(call):
                             async for message in handler(request, call):
                                 yield self._encode(message)
@@ -199,15 +206,17 @@ class Pipeline:
                 await pending
         clamp_deadline(call)
 
-    async def _parsed(self, call: Call, raw: bytes) -> Message:
+    async def _parsed(self, call: Call, raw: bytes, weigh: Weigh) -> Message:
         """The request as a message that keeps the contract's rules."""
         request = self._parse(call, raw)
-        await self.rate_limit(call, call.method.cost(request))
+        cost = call.method.cost(request)
+        weigh(cost)
+        await self.rate_limit(call, cost)
         for check in self.checks:
             check(call, request)
         return request
 
-    async def _unparsed(self, call: Call, raw: bytes) -> bytes:
+    async def _unparsed(self, call: Call, raw: bytes, weigh: Weigh) -> bytes:
         """The request as it came, for a process that checks the rules itself."""
         method = call.method
         cost = method.fixed_cost
@@ -215,6 +224,7 @@ class Pipeline:
             cost = method.cost(self._parse(call, raw))
         else:
             self._check_size(raw)
+        weigh(cost)
         await self.rate_limit(call, cost)
         return raw
 

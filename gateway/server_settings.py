@@ -64,7 +64,15 @@ class GatewaySettings(BaseModel):
     max_metadata_bytes: int = Field(
         16 << 10, ge=1024, description="Above it the transport refuses the metadata of a call."
     )
-    max_in_flight: int = Field(1024, ge=1, description="Calls under way at once.")
+    min_in_flight: int = Field(
+        128, ge=1, description="Cost of calls that may always be under way; a series costs one."
+    )
+    max_in_flight: int = Field(
+        8192, ge=1, description="Cost of calls that may never be under way, unless by one call."
+    )
+    max_wait_seconds: float = Field(
+        0.025, gt=0, description="Above min_in_flight as much may be under way as is done in this."
+    )
     max_streams: int = Field(1024, ge=1, description="Calls under way on one connection.")
     max_open_streams: int = Field(4096, ge=1, description="Server streams open at once.")
     max_streams_per_caller: int = Field(64, ge=1, description="Server streams of one caller.")

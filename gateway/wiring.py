@@ -26,7 +26,7 @@ from gateway.gcra import Limiter
 from gateway.handover import Handover
 from gateway.hosting import SERVICES, Forecasting, Hosting, host
 from gateway.interceptors.auth import Authentication
-from gateway.interceptors.concurrency import InFlight, OpenStreams
+from gateway.interceptors.concurrency import OpenStreams, Work
 from gateway.interceptors.ratelimit import RateLimit
 from gateway.interceptors.scope import require_scope
 from gateway.interceptors.telemetry import Telemetry
@@ -196,7 +196,12 @@ def _pipeline(
         rate_limit=limit,
         checks=(check_rules,),
         audit=lambda _call: contextlib.nullcontext(),
-        in_flight=InFlight(gateway.max_in_flight),
+        work=Work(
+            least=gateway.min_in_flight,
+            most=gateway.max_in_flight,
+            max_wait=gateway.max_wait_seconds,
+            clock=clock,
+        ),
         streams=OpenStreams(gateway.max_open_streams, gateway.max_streams_per_caller),
         deadlines=Deadlines(),
         sizes=Sizes(gateway.max_request_bytes, gateway.max_response_bytes),

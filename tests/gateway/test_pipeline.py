@@ -17,14 +17,13 @@ from gateway.call import Call
 from gateway.contract import read_methods
 from gateway.deadlines import Deadlines
 from gateway.gcra import Limiter
-from gateway.interceptors.concurrency import InFlight, OpenStreams
+from gateway.interceptors.concurrency import OpenStreams, Work
 from gateway.interceptors.ratelimit import RateLimit
 from gateway.interceptors.request_id import assign_request_id
 from gateway.interceptors.telemetry import Telemetry
 from gateway.pipeline import Pipeline, Sizes
 from gateway.server import Gateway
 from gateway.settings import load
-from marketcal.errors import Overloaded
 from marketcal.v1 import forecast_pb2 as pb
 from marketcal.v1 import forecast_pb2_grpc
 
@@ -91,7 +90,7 @@ def serve(server_loop: Any, open_channel: Any) -> Iterator[Callable[..., Served]
                 rate_limit=RateLimit(Limiter(time.monotonic)),
                 checks=(),
                 audit=lambda _call: nullcontext(),
-                in_flight=InFlight(in_flight),
+                work=Work(least=in_flight, most=in_flight, max_wait=0.025, clock=time.monotonic),
                 streams=OpenStreams(8, 8),
                 deadlines=Deadlines(),
                 sizes=Sizes(1 << 20, 4_096),
@@ -202,16 +201,6 @@ def test_a_call_above_the_concurrency_limit_is_told_to_come_back(
     served.loop.call(served.service.may_end.set)
     assert first.result().next_page_token == "done"
     assert served.stub.ListModels(MODELS, timeout=20).next_page_token == "done"
-
-
-def test_the_count_of_calls_in_flight_survives_failures() -> None:
-    in_flight = InFlight(1)
-    for _ in range(3):
-        with pytest.raises(ZeroDivisionError), in_flight:
-            raise ZeroDivisionError
-    with in_flight, pytest.raises(Overloaded), in_flight:
-        pass
-    assert in_flight.count == 0
 
 
 def test_an_answer_above_the_limit_is_not_sent(serve: Callable[..., Served], refused: Any) -> None:
