@@ -20,7 +20,8 @@ from forecast_service.models.errors import (
 Packed = tuple[Any, ...]
 """A batch or a result as a tuple."""
 
-_ANSWER = "answer"
+ANSWER = "answer"
+"""Kind of a result that is an answer."""
 _FAILURES: dict[str, type[Exception]] = {
     "late": ModelLate,
     "invalid": InvalidAnswerError,
@@ -48,7 +49,7 @@ def unpack(packed: Packed) -> Batch:
 def pack_answer(given: BatchAnswer) -> Packed:
     """An answer as a tuple."""
     told = (given.effective_horizon, given.source)
-    return _ANSWER, (given.quantiles, given.flags, given.adjusted, *told)
+    return ANSWER, (given.quantiles, given.flags, given.adjusted, *told)
 
 
 def pack_failure(error: Exception) -> Packed:
@@ -64,4 +65,4 @@ def pack_failure(error: Exception) -> Packed:
 def unpack_result(packed: Packed) -> BatchAnswer | Exception:
     """The answer to a batch, or why there is none."""
     kind, told = packed
-    return BatchAnswer(*told) if kind == _ANSWER else _FAILURES[kind](told)
+    return BatchAnswer(*told) if kind == ANSWER else _FAILURES[kind](told)

@@ -18,8 +18,12 @@ import math
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Protocol
+
+from opentelemetry.trace import INVALID_SPAN, Span, Tracer, get_current_span
 
 from forecast_service.batch import (
     Bands,
@@ -32,6 +36,7 @@ from forecast_service.batch import (
 )
 from forecast_service.models.errors import ModelRefused
 from forecast_service.series import Series
+from forecast_service.telemetry.spans import batch_span
 from marketcal.errors import MarketcalError, Overloaded
 
 RETRY_AFTER = 0.05
@@ -106,7 +111,10 @@ def _unwatched(call: CallReport) -> None:
 
 @dataclass(slots=True)
 class _Waiting:
-    """A series in the queue; ``expires_at`` is when nobody waits for it any more."""
+    """A series in the queue; ``expires_at`` is when nobody waits for it any more.
+
+    ``asking`` is the span of whoever asks.
+    """
 
     query: Query
     series: Series
@@ -114,6 +122,7 @@ class _Waiting:
     expires_at: float = math.inf
     timer: asyncio.TimerHandle | None = None
     failed: bool = False
+    asking: Span = INVALID_SPAN
 
     @property
     def numbers(self) -> int:
@@ -137,7 +146,9 @@ class Pool:
         max_queue: int,
         parallel_batches: int,
         watch: Callable[[CallReport], None] = _unwatched,
+        tracer: Tracer | None = None,
     ) -> None:
+        self._tracer = tracer
         self.backend = backend
         self._watch = watch
         self._clock = clock
@@ -149,6 +160,11 @@ class Pool:
         self._held = False
         self._sent = 0
         self._running: set[asyncio.Task[None]] = set()
+
+    @property
+    def queued(self) -> int:
+        """Series that wait for a call."""
+        return len(self._waiting)
 
     def submit(
         self, query: Query, series: Series, budget: float | None = None
@@ -176,6 +192,8 @@ class Pool:
         if budget is not None:
             item.expires_at = self._clock() + budget
             item.timer = loop.call_later(max(budget, 0.0), _fail, item, TimeoutError())
+        if self._tracer is not None:
+            item.asking = get_current_span()
         self._waiting.append(item)
         if not self._held or len(self._waiting) >= self._expected():
             self._held = False
@@ -218,7 +236,8 @@ class Pool:
             self._free -= 1
             self._recent.append(len(taken))
             self._sent += 1
-            task = asyncio.create_task(self._run(taken))
+            # In no caller's context: its spans and log records are not those of a batch.
+            task = asyncio.create_task(self._run(taken), context=Context())
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
@@ -249,7 +268,8 @@ class Pool:
                 gather(query, [item.series for item in items])
                 for (query, _), items in groups.items()
             ]
-            answers = await self._ask(batches, until - began)
+            with self._span(taken, batches):
+                answers = await self._ask(batches, until - began)
             for batch, given, items in zip(batches, answers, groups.values(), strict=True):
                 error = _settle(items, batch, given, self.backend.served_by)
                 failed = failed or error
@@ -265,6 +285,12 @@ class Pool:
             self._report(groups, began, until - began, failed, fault)
             self._free += 1
             self._gather()
+
+    def _span(self, taken: list[_Waiting], batches: list[Batch]) -> AbstractContextManager[None]:
+        if self._tracer is None:
+            return nullcontext()
+        asking, models = [item.asking for item in taken], [one.query.model for one in batches]
+        return batch_span(self._tracer, asking, self.backend.served_by, models)
 
     async def _ask(self, batches: list[Batch], budget: float) -> Sequence[BatchAnswer | Exception]:
         """The backend's answers; a call that nobody waits for any more gives its slot back."""

@@ -15,14 +15,22 @@ import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.trace import Tracer, get_current_span
 
 from forecast_service.batch import Batch, BatchAnswer
-from forecast_service.envelope import Packed, pack, unpack_result
+from forecast_service.envelope import ANSWER, Packed, pack, unpack_result
 from forecast_service.models import loading
 from forecast_service.models.catalog import Family, served
 from forecast_service.replica import Replica
 from forecast_service.settings import ForecastSettings
+from forecast_service.telemetry.carried import Carrier, carrier_of
+from forecast_service.telemetry.settings import TelemetrySettings
+from forecast_service.telemetry.spans import replica_span
+
+if TYPE_CHECKING:
+    from forecast_service.telemetry.export import Traces
 
 DEPLOYMENTS: Mapping[Family, str] = {
     Family.BASELINE: "Baselines",
@@ -74,9 +82,15 @@ class ModelDeployment:
     """The models of one family behind Ray Serve; one call answers several whole batches.
 
     It is ready once its models are loaded, their digests are right and the canaries are answered.
+    Its spans go to the collector of ``telemetry``, where that names one.
     """
 
-    def __init__(self, family: str, settings: ForecastSettings) -> None:
+    def __init__(
+        self,
+        family: str,
+        settings: ForecastSettings,
+        telemetry: TelemetrySettings = TelemetrySettings(),
+    ) -> None:
         _listen_where_the_node_is()
         own = Family(family)
         self._replica = Replica(
@@ -84,10 +98,32 @@ class ModelDeployment:
             loading.canaries(settings, own),
             threads=settings.replica_threads,
         )
+        self._family = family
+        self._tracer: Tracer | None = None
+        self._traces: Traces | None = None
+        if telemetry.otlp_endpoint:
+            from forecast_service.telemetry.export import traces_of
 
-    async def __call__(self, batches: Sequence[Packed], budget: float) -> list[Packed]:
-        """One result per batch; the arithmetic runs beside the event loop."""
-        return await self._replica.answer(batches, budget)
+            self._traces = traces_of(telemetry, "replica")
+            self._tracer = self._traces.provider.get_tracer("marketcal.replica")
+
+    async def __call__(
+        self, batches: Sequence[Packed], budget: float, carrier: Carrier | None = None
+    ) -> list[Packed]:
+        """One result per batch; the arithmetic runs beside the event loop.
+
+        Args:
+            batches: packed by `envelope.pack`.
+            budget: seconds that the caller waits.
+            carrier: W3C context of the caller's span; None where that is not recorded.
+        """
+        if carrier is None or self._tracer is None:
+            return await self._replica.answer(batches, budget)
+        with replica_span(self._tracer, carrier, self._family, len(batches)) as span:
+            results = await self._replica.answer(batches, budget)
+            failed = sum(result[0] != ANSWER for result in results)
+            span.set_attribute("marketcal.batch.failed_parts", failed)
+            return results
 
     async def check_health(self) -> None:
         """Answers a canary; raises when the replica cannot."""
@@ -97,6 +133,8 @@ class ModelDeployment:
         """Called by Serve once the replica has drained."""
         if hasattr(self, "_replica"):
             self._replica.close()
+            if self._traces is not None:
+                self._traces.close()
 
 
 def _listen_where_the_node_is() -> None:
@@ -132,14 +170,20 @@ def application(arguments: Any) -> Any:
     """The Serve application of a family as a bound deployment.
 
     Args:
-        arguments: fields of `ForecastSettings` and ``family``, as a Serve file gives them.
+        arguments: fields of `ForecastSettings`, ``family`` and ``telemetry``, a table of
+            `TelemetrySettings`, as a Serve file gives them.
     """
     fields = dict(arguments)
     family = Family(fields.pop("family", Family.BASELINE))
-    return deployment(ForecastSettings.model_validate(fields), family)
+    telemetry = TelemetrySettings.model_validate(fields.pop("telemetry", {}))
+    return deployment(ForecastSettings.model_validate(fields), family, telemetry)
 
 
-def deployment(settings: ForecastSettings, family: Family) -> Any:
+def deployment(
+    settings: ForecastSettings,
+    family: Family,
+    telemetry: TelemetrySettings = TelemetrySettings(),
+) -> Any:
     """The deployment of a family, bound to its arguments."""
     from ray import serve
 
@@ -155,7 +199,7 @@ def deployment(settings: ForecastSettings, family: Family) -> Any:
         graceful_shutdown_timeout_s=10,
         autoscaling_config=_autoscaling(settings, family),
     )
-    return made.bind(str(family), settings)
+    return made.bind(str(family), settings, telemetry)
 
 
 def _autoscaling(settings: ForecastSettings, family: Family) -> Any:
@@ -206,7 +250,9 @@ class RayBackend:
             ConnectionError: the call did not reach a replica, or the replica was lost.
         """
         try:
-            packed = await self._handle.remote([pack(batch) for batch in batches], budget)
+            sent = [pack(batch) for batch in batches]
+            carrier = carrier_of(get_current_span())
+            packed = await self._handle.remote(sent, budget, *([carrier] if carrier else []))
         except self._lost as error:
             raise ConnectionError(f"{self.served_by}: {type(error).__name__}: {error}") from error
         results = [unpack_result(result) for result in packed]
@@ -264,7 +310,10 @@ def verify_weights(settings: ForecastSettings) -> None:
         loading.verify_weights(settings, family)
 
 
-def deploy(settings: ForecastSettings) -> None:
+def deploy(
+    settings: ForecastSettings,
+    telemetry: TelemetrySettings = TelemetrySettings(),
+) -> None:
     """Deploys every family on the connected cluster and waits until all are healthy.
 
     Raises:
@@ -279,7 +328,9 @@ def deploy(settings: ForecastSettings) -> None:
     serve.run_many(
         [
             serve.RunTarget(
-                deployment(settings, family), name=app_name(settings, family), route_prefix=None
+                deployment(settings, family, telemetry),
+                name=app_name(settings, family),
+                route_prefix=None,
             )
             for family in wanted
         ]

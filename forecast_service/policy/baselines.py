@@ -71,6 +71,11 @@ class Baselines:
         self._remote = remote
         self._away_until = 0.0
 
+    @property
+    def queued(self) -> int:
+        """Series that wait to be computed, here and on Ray."""
+        return self._local.queued + (self._remote.queued if self._remote is not None else 0)
+
     async def forecast(self, query: Query, series: Series, budget: float) -> Bands:
         """The bands of one series within ``budget`` seconds.
 

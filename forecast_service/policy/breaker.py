@@ -8,7 +8,7 @@ one that nobody gave back expires.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -122,7 +122,11 @@ _FREE = Permit(None, 0.0)
 
 
 class Breaker:
-    """One backend's breaker."""
+    """One backend's breaker.
+
+    Attributes:
+        entered: how often it has moved into each state.
+    """
 
     def __init__(self, settings: PolicySettings, clock: Callable[[], float]) -> None:
         self._settings = settings
@@ -131,6 +135,7 @@ class Breaker:
         self._since = clock()
         self._held: set[Permit] = set()
         self._successes = 0
+        self.entered: Counter[BreakerState] = Counter()
         self._window = Window(settings.breaker_window_calls, settings.breaker_window_seconds)
 
     @property
@@ -194,6 +199,7 @@ class Breaker:
 
     def _move(self, event: Event) -> None:
         self._state = TRANSITIONS[self._state, event]
+        self.entered[self._state] += 1
         self._since = self._clock()
         self._successes = 0
         self._held = set()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import numpy as np
+from opentelemetry.trace import Tracer, get_current_span
 
 from forecast_service.batch import Bands, Query
 from forecast_service.conformal.state import UNCORRECTED, Corrections, ModelKey
@@ -30,10 +31,12 @@ from forecast_service.policy.decision import (
     Made,
     ModelFailed,
 )
+from forecast_service.policy.decisions import Decisions
 from forecast_service.policy.flights import Flights
 from forecast_service.policy.gates import closed_gate
 from forecast_service.policy.lane import Lane
 from forecast_service.policy.statistics import Statistics
+from forecast_service.policy.tracing import decision_span, tell
 from forecast_service.pool import Backend, CallReport, Pool
 from forecast_service.series import Series, series_of
 from forecast_service.settings import ForecastSettings
@@ -58,9 +61,11 @@ class Forecaster:
         local: backends in this process by model family, asked where Ray never is; the baselines
             are always there.
         corrections: where the conformal state is; none is applied by default.
+        tracer: makes the spans of requests that are recorded; None for no spans.
 
     Attributes:
         statistics: what each model has done.
+        decisions: what has been answered.
     """
 
     def __init__(
@@ -69,11 +74,14 @@ class Forecaster:
         clock: Callable[[], float],
         local: Mapping[str, Backend] | None = None,
         corrections: Corrections = UNCORRECTED,
+        tracer: Tracer | None = None,
     ) -> None:
+        self._tracer = tracer
         self._corrections = corrections
         self._settings = settings
         self._clock = clock
         self.statistics = Statistics()
+        self.decisions = Decisions()
         backends = {BASELINE: InProcess()} | dict(local or {})
         self._ray = Failures(clock)
         baseline_pool = self._pool(backends[BASELINE], self._note)
@@ -103,6 +111,22 @@ class Forecaster:
         return self._connected
 
     @property
+    def lanes(self) -> dict[str, Lane]:
+        """The lanes in use by model family."""
+        always = self._settings.in_process is Where.ALWAYS
+        return dict(self._local if always else self._remote)
+
+    @property
+    def queued_baselines(self) -> int:
+        """Series that wait for a baseline."""
+        return self._baselines.queued
+
+    @property
+    def cached(self) -> tuple[int, int]:
+        """(forecasts, bytes) that are remembered."""
+        return len(self._cache), self._cache.size
+
+    @property
     def failures(self) -> int:
         """Failures of Ray, each with its pause, since it last answered."""
         return self._ray.count
@@ -128,6 +152,16 @@ class Forecaster:
             NotReady: Ray is away and may not be replaced.
             OutOfTime: the budget is spent.
         """
+        if self._tracer is not None and get_current_span().is_recording():
+            with decision_span(self._tracer, ask) as span:
+                answer = await self._decide(ask, budget)
+                tell(span, answer)
+        else:
+            answer = await self._decide(ask, budget)
+        self.decisions.note(ask, answer)
+        return answer
+
+    async def _decide(self, ask: Ask, budget: float) -> Answer:
         if ask.card.family != BASELINE:
             return await self._by_model(ask, Deadline(self._clock() + budget))
         if self._settings.policy.cache_baselines:
@@ -252,6 +286,7 @@ class Forecaster:
             max_queue=self._settings.max_queue,
             parallel_batches=self._settings.parallel_batches,
             watch=watch,
+            tracer=self._tracer,
         )
 
     def _note(self, call: CallReport) -> None:

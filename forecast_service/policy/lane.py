@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 
 from forecast_service.batch import Bands
@@ -56,6 +57,16 @@ class Lane:
         if self._breaker.untroubled:
             return self._degradation.recovered()
         return self._degradation.state(self._breaker.state, self._breaker.rates)
+
+    @property
+    def entered(self) -> Counter[BreakerState]:
+        """How often the breaker has moved into each state."""
+        return self._breaker.entered
+
+    @property
+    def queued(self) -> int:
+        """Series that wait for the backend."""
+        return self._pool.queued
 
     def ask_through(self, backend: Backend) -> None:
         """Puts another way to the same backend in place of the one until now."""

@@ -27,15 +27,20 @@ class Histogram:
 
     Args:
         bounds: inclusive upper bounds, increasing, the last one infinite.
+
+    Attributes:
+        total: sum of all observations.
     """
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds = bounds
         self._counts = [0] * len(bounds)
+        self.total = 0.0
 
     def observe(self, value: float) -> None:
         """Counts one observation."""
         self._counts[bisect_left(self._bounds, value)] += 1
+        self.total += value
 
     def bars(self) -> list[Bar]:
         """All bars, empty ones included."""
@@ -64,6 +69,10 @@ class Statistics:
 
     def __init__(self) -> None:
         self._models: dict[str, ModelStatistics] = {}
+
+    def all(self) -> dict[str, ModelStatistics]:
+        """The statistics of every model that has done something, by name."""
+        return dict(self._models)
 
     def of(self, model: str) -> ModelStatistics:
         """The statistics of one model; empty when it has done nothing yet."""
