@@ -9,6 +9,8 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
+from gateway.addresses import address_of_peer, caller_network
+
 
 @dataclass(frozen=True, slots=True)
 class Method:
@@ -46,7 +48,7 @@ class Identity:
     """Who is calling.
 
     Attributes:
-        name: key id, or ``anonymous``.
+        name: key id, ``jwt:<subject>``, ``cert:<name>``, or ``anonymous`` with an address.
         role: viewer, forecaster, operator or admin.
         scopes: permissions of the role.
         rate_per_minute: rate-limit tokens that flow back per minute.
@@ -76,6 +78,8 @@ class Call:
         deadline_at: ``clock`` until which it must be answered.
         trailers: metadata that goes with the answer.
         code: name of the gRPC code that it ends with.
+        forwarded_address: the caller's address where a trusted proxy named it; else None.
+        resource: what the request is about, for the audit; "" where that is not known.
     """
 
     method: Method
@@ -88,6 +92,8 @@ class Call:
     clock: Callable[[], float] = field(default=lambda: 0.0, repr=False)
     trailers: list[tuple[str, str | bytes]] = field(default_factory=list)
     code: str = "OK"
+    forwarded_address: str | None = None
+    resource: str = ""
 
     @property
     def caller(self) -> str:
@@ -97,7 +103,12 @@ class Call:
     @property
     def address(self) -> str:
         """Where the call comes from, without the port."""
-        return str(self.context.peer()).rsplit(":", 1)[0]
+        return self.forwarded_address or address_of_peer(str(self.context.peer()))
+
+    @property
+    def network(self) -> str:
+        """What is limited as one caller where no credential tells: the address, or its /64."""
+        return caller_network(self.address)
 
     def time_remaining(self) -> float:
         """Seconds until the call must be answered; never more than the method allows."""

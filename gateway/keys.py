@@ -14,38 +14,20 @@ import math
 import re
 import secrets
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
+from gateway.audit import UNNAMED, Actor, AuditLog
 from gateway.call import Identity
+from gateway.control_tables import API_KEY, KEY_ROTATION, as_utc
 from gateway.roles import ROLES
 from marketcal.errors import CredentialExpired, CredentialInvalid, CredentialRevoked
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 _KEY = re.compile(r"mk_([0-9a-z]{8})_([0-9a-z]{32}[0-9a-z]{6})")
-_METADATA = sa.MetaData()
-API_KEY = sa.Table(
-    "api_key",
-    _METADATA,
-    sa.Column("key_id", sa.String(8), primary_key=True),
-    sa.Column("secret_sha256", sa.String(64), nullable=False),
-    sa.Column("role", sa.String(16), nullable=False),
-    sa.Column("note", sa.String(200), nullable=False, default=""),
-    sa.Column("rate_per_minute", sa.Float, nullable=False),
-    sa.Column("burst", sa.Integer, nullable=False),
-    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-    sa.Column("expires_at", sa.DateTime(timezone=True)),
-    sa.Column("revoked_at", sa.DateTime(timezone=True)),
-)
-KEY_ROTATION = sa.Table(
-    "key_rotation",
-    _METADATA,
-    sa.Column("key_id", sa.String(8), primary_key=True),
-    sa.Column("successor_id", sa.String(8), nullable=False),
-)
 
 
 class KeyIsRotated(Exception):
@@ -65,6 +47,7 @@ class KeyRow:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    last_used_at: datetime | None = None
 
 
 def new_key() -> tuple[str, str, str]:
@@ -101,12 +84,24 @@ def _digest(secret: str) -> str:
 
 
 class KeyStore:
-    """Keys in the control store."""
+    """Keys in the control store; each change leaves a row in the audit in the same transaction.
 
-    def __init__(self, engine: sa.Engine, now: Callable[[], datetime]) -> None:
+    Args:
+        engine: the store.
+        now: the wall clock.
+        actor: who changes keys here.
+
+    Attributes:
+        audit: the audit of the same store.
+    """
+
+    def __init__(
+        self, engine: sa.Engine, now: Callable[[], datetime], actor: Actor = UNNAMED
+    ) -> None:
+        self.audit = AuditLog(engine, now)
         self._engine = engine
         self._now = now
-        _METADATA.create_all(engine)
+        self._actor = actor
 
     def create(
         self,
@@ -138,6 +133,7 @@ class KeyStore:
         text, row = self._made(role, note, lifetime, rate_per_minute, burst)
         with self._engine.begin() as connection:
             _insert(connection, row)
+            self._note(connection, "keys create", row.key_id)
         return text, row
 
     def _made(
@@ -193,6 +189,7 @@ class KeyStore:
                 connection.execute(
                     API_KEY.update().where(API_KEY.c.key_id == key_id).values(expires_at=end)
                 )
+                self._note(connection, "keys rotate", f"{key_id} {row.key_id}")
         except sa.exc.IntegrityError:
             raise self._rotated(key_id) from None
         return text, row
@@ -210,7 +207,21 @@ class KeyStore:
         Raises:
             KeyError: there is no such key.
         """
-        self._update(key_id, revoked_at=self._now())
+        with self._engine.begin() as connection:
+            statement = API_KEY.update().where(API_KEY.c.key_id == key_id)
+            if connection.execute(statement.values(revoked_at=self._now())).rowcount == 0:
+                raise KeyError(key_id)
+            self._note(connection, "keys revoke", key_id)
+
+    def write_uses(self, key_ids: Collection[str]) -> None:
+        """Notes that the keys were used until now."""
+        now = self._now()
+        unused = API_KEY.c.last_used_at.is_(None) | (API_KEY.c.last_used_at < now)
+        statement = API_KEY.update().where(API_KEY.c.key_id == sa.bindparam("used"), unused)
+        with self._engine.begin() as connection:
+            connection.execute(
+                statement.values(last_used_at=now), [{"used": key_id} for key_id in sorted(key_ids)]
+            )
 
     def rows(self) -> list[KeyRow]:
         """All keys, oldest first."""
@@ -222,11 +233,8 @@ class KeyStore:
         """Lets go of the connections to the store."""
         self._engine.dispose()
 
-    def _update(self, key_id: str, **values: datetime) -> None:
-        with self._engine.begin() as connection:
-            statement = API_KEY.update().where(API_KEY.c.key_id == key_id).values(**values)
-            if connection.execute(statement).rowcount == 0:
-                raise KeyError(key_id)
+    def _note(self, connection: sa.Connection, action: str, resource: str) -> None:
+        self.audit.write_command(connection, self._actor, action, resource)
 
 
 def _insert(connection: sa.Connection, row: KeyRow) -> None:
@@ -235,18 +243,21 @@ def _insert(connection: sa.Connection, row: KeyRow) -> None:
 
 
 def _row(mapping: sa.RowMapping) -> KeyRow:
-    """A stored row; SQLite forgets the zone, which is always UTC."""
     values = dict(mapping)
-    for name in ("created_at", "expires_at", "revoked_at"):
-        if values[name] is not None and values[name].tzinfo is None:
-            values[name] = values[name].replace(tzinfo=UTC)
+    for name in ("created_at", "expires_at", "revoked_at", "last_used_at"):
+        values[name] = as_utc(values[name])
     return KeyRow(**values)
 
 
 class KeyRing:
-    """The keys in memory, as the gateway checks them on each call."""
+    """The keys in memory, as the gateway checks them on each call.
+
+    Attributes:
+        used: ids of the keys that passed since somebody last wrote them down and emptied it.
+    """
 
     def __init__(self, now: Callable[[], datetime]) -> None:
+        self.used: set[str] = set()
         self._now = now
         self._rows: dict[str, tuple[KeyRow, Identity]] = {}
 
@@ -274,6 +285,7 @@ class KeyRing:
             raise CredentialRevoked(f"the API key {key_id} was revoked")
         if row.expires_at is not None and row.expires_at <= self._now():
             raise CredentialExpired(f"the API key {key_id} has expired")
+        self.used.add(key_id)
         return identity
 
 

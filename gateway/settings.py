@@ -22,6 +22,8 @@ from flows.settings import FileAndEnvironment, FlowSettings
 from forecast_service.models.catalog import served
 from forecast_service.policy.routing import Router
 from forecast_service.settings import ForecastSettings
+from gateway.identity_settings import IdentitySettings
+from gateway.placeholder_passwords import has_placeholder_password
 from gateway.server_settings import GatewaySettings, UpstreamSettings, is_loopback
 
 PREFIX = "MARKETCAL_"
@@ -43,6 +45,9 @@ class ControlSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     url: str = Field("sqlite:///var/control.db", description="SQLAlchemy URL of the store.")
+    last_used_seconds: float = Field(
+        5.0, gt=0, description="How often it is written down which keys were used."
+    )
 
 
 class Settings(FileAndEnvironment):
@@ -52,6 +57,7 @@ class Settings(FileAndEnvironment):
 
     gateway: GatewaySettings = GatewaySettings()
     upstream: UpstreamSettings = UpstreamSettings()
+    identity: IdentitySettings = IdentitySettings()
     control: ControlSettings = ControlSettings()
     forecast: ForecastSettings = ForecastSettings()
     flows: FlowSettings = FlowSettings()
@@ -66,6 +72,23 @@ class Settings(FileAndEnvironment):
                 f"forecast.min_replicas: {forecast.min_replicas} is above "
                 f"forecast.max_replicas, {forecast.max_replicas}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _certificates_are_asked_for(self) -> Self:
+        if self.identity.certificate_roles and self.gateway.tls_client_ca is None:
+            raise ValueError("identity.certificate_roles: needs gateway.tls_client_ca")
+        return self
+
+    @model_validator(mode="after")
+    def _passwords_are_chosen(self) -> Self:
+        """Of every setting that is a URL; the message does not hold the password."""
+        for path, _ in fields():
+            value: Any = self
+            for name in path:
+                value = getattr(value, name)
+            if isinstance(value, str) and "://" in value and has_placeholder_password(value):
+                raise ValueError(f"{'.'.join(path)}: its password is one that nobody chose")
         return self
 
 

@@ -20,15 +20,14 @@ from opentelemetry import trace
 
 from calibration_service.publication import Publication
 from forecast_service.band_log import BandLog
+from gateway.audit import UNNAMED, Actor, CallAudit, note_resource
 from gateway.contract import read_methods
 from gateway.deadlines import Deadlines
 from gateway.gcra import Limiter
-from gateway.handover import Handover
 from gateway.hosting import SERVICES, Forecasting, Hosting, host
-from gateway.interceptors.auth import Authentication
+from gateway.identification import Identification, identification
 from gateway.interceptors.concurrency import OpenStreams, Work
 from gateway.interceptors.ratelimit import RateLimit
-from gateway.interceptors.scope import require_scope
 from gateway.interceptors.telemetry import Telemetry
 from gateway.interceptors.validation import check_rules
 from gateway.keys import KeyRing, KeyStore
@@ -46,12 +45,12 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def open_keys(url: str) -> KeyStore:
-    """The key store at ``url``; the folder of a new SQLite file is made."""
+def open_keys(url: str, actor: Actor = UNNAMED) -> KeyStore:
+    """The key store at ``url``, changed by ``actor``; the folder of a new SQLite file is made."""
     parsed = sa.make_url(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    return KeyStore(sa.create_engine(parsed), utc_now)
+    return KeyStore(sa.create_engine(parsed), utc_now, actor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +62,8 @@ class Parts:
         hosting: what answers the calls.
         keys: the stored keys; ring: the same in memory.
         shared: limits that other gateways share; None where each has its own.
+        identification: what finds out who calls.
+        audit: writes down who changed what.
     """
 
     settings: Settings
@@ -71,6 +72,8 @@ class Parts:
     keys: KeyStore
     ring: KeyRing
     shared: SharedLimits | None
+    identification: Identification
+    audit: CallAudit
 
     @property
     def publication(self) -> Publication:
@@ -108,14 +111,16 @@ def build(
     hosting = host(settings, clock, utc_now, answering)
     url, local = settings.gateway.redis_url, Limiter(clock)
     shared = SharedLimits(url, local, clock) if url else None
+    identified = identification(settings, ring, clock, utc_now)
+    audit = CallAudit(keys.audit)
     gateway = Gateway(
         settings.gateway,
-        _pipeline(settings, ring, RateLimit(shared or local), clock),
+        _pipeline(settings, identified, RateLimit(shared or local), audit, clock),
         read_methods(),
         hosting.added,
         hosting.forwarded,
     )
-    return Parts(settings, gateway, hosting, keys, ring, shared)
+    return Parts(settings, gateway, hosting, keys, ring, shared, identified, audit)
 
 
 @contextlib.asynccontextmanager
@@ -147,6 +152,8 @@ def _beside(parts: Parts, ray_joined: Callable[[], None]) -> Iterator[Coroutine[
     """What goes on beside the calls; each on its own, lest a slow lake delay a revocation."""
     yield _repeat(parts, lambda: parts.ring.replace(parts.keys.rows()))
     yield _repeat(parts, parts.publication.refresh)
+    yield _keep_uses(parts)
+    yield from parts.identification.beside()
     for name, upstream in parts.hosting.upstreams.items():
         service = SERVICES[name].full_name
         yield upstream.watch(service, partial(_tell, parts.gateway, service))
@@ -165,6 +172,9 @@ async def _close(parts: Parts) -> None:
         await upstream.close()
     if parts.shared is not None:
         await parts.shared.close()
+    await parts.identification.close()
+    await asyncio.to_thread(parts.audit.close)
+    await _write_uses(parts)
     parts.keys.close()
 
 
@@ -185,17 +195,19 @@ async def serve(settings: Settings, announce: Callable[[int], None]) -> None:
 
 
 def _pipeline(
-    settings: Settings, ring: KeyRing, limit: RateLimit, clock: Callable[[], float]
+    settings: Settings,
+    identified: Identification,
+    limit: RateLimit,
+    audit: CallAudit,
+    clock: Callable[[], float],
 ) -> Pipeline:
-    gateway, secret = settings.gateway, settings.upstream.secret
-    authentication = Authentication(ring, Limiter(clock), anonymous_role=gateway.anonymous_role)
-    handover = Handover(secret.get_secret_value() if secret else None)
+    gateway = settings.gateway
     return Pipeline(
         telemetry=Telemetry.of(trace.get_tracer_provider()),
-        admissions=(handover, authentication, require_scope),
+        admissions=identified.rules,
         rate_limit=limit,
-        checks=(check_rules,),
-        audit=lambda _call: contextlib.nullcontext(),
+        checks=(check_rules, note_resource),
+        audit=audit,
         work=Work(
             least=gateway.min_in_flight,
             most=gateway.max_in_flight,
@@ -232,6 +244,24 @@ async def _write_bands(band_log: BandLog) -> None:
         await asyncio.to_thread(band_log.write)
     except Exception:  # noqa: BLE001 - a background edge: what was not written waits
         _LOG.exception("cannot keep %d forecasts yet", len(band_log))
+
+
+async def _keep_uses(parts: Parts) -> None:
+    """Writes down which keys were used, again and again."""
+    while True:
+        await asyncio.sleep(parts.settings.control.last_used_seconds)
+        await _write_uses(parts)
+
+
+async def _write_uses(parts: Parts) -> None:
+    used, parts.ring.used = parts.ring.used, set()
+    if not used:
+        return
+    try:
+        await asyncio.to_thread(parts.keys.write_uses, used)
+    except Exception:  # noqa: BLE001 - a background edge: what was not written waits
+        parts.ring.used |= used
+        _LOG.exception("cannot write down the use of %d keys yet", len(used))
 
 
 def _tell(gateway: Gateway, service: str, serving: bool) -> None:

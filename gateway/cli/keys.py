@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import click
 
 from gateway.cli import exits
-from gateway.cli.loading import control_store, key_store, settings_of
+from gateway.cli.loading import control_store, is_there, key_store, settings_of
 from gateway.cli.output import output_option, write_rows
 
 _MOST_DAYS = 36_500
@@ -77,7 +76,7 @@ def create(role: str, note: str, days: float | None, rate: float | None, burst: 
 @output_option
 def list_keys(output: str) -> None:
     """List the keys; secrets are not kept."""
-    write_rows(_rows() if _is_there(settings_of().control.url) else [], output)
+    write_rows(_rows() if is_there(settings_of().control.url) else [], output)
 
 
 def _rows() -> list[dict[str, object]]:
@@ -89,22 +88,10 @@ def _rows() -> list[dict[str, object]]:
             "id": row.key_id, "role": row.role, "note": row.note,
             "rate/min": row.rate_per_minute, "burst": row.burst,
             "created": row.created_at, "expires": row.expires_at, "revoked": row.revoked_at,
+            "last used": row.last_used_at,
         }
         for row in found
     ]  # fmt: skip
-
-
-def _is_there(url: str) -> bool:
-    """Whether there can be keys: looking for them must not make a SQLite file."""
-    import sqlalchemy as sa
-
-    with control_store():
-        parsed = sa.make_url(url)
-    return (
-        parsed.get_backend_name() != "sqlite"
-        or not parsed.database
-        or Path(parsed.database).exists()
-    )
 
 
 @keys.command()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import pwd
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gateway.cli import exits
 
 if TYPE_CHECKING:
+    from gateway.audit import Actor
     from gateway.keys import KeyStore
     from gateway.settings import Settings
 
@@ -59,6 +63,33 @@ def key_store() -> KeyStore:
     """
     from gateway import wiring
 
-    url = settings_of().control.url
+    url, actor = settings_of().control.url, operator()
     with control_store():
-        return wiring.open_keys(url)
+        return wiring.open_keys(url, actor)
+
+
+def operator() -> Actor:
+    """Who runs this command: the user of this system that the process belongs to."""
+    from gateway.audit import Actor
+
+    number = os.getuid()
+    try:
+        name = pwd.getpwuid(number).pw_name
+    except KeyError:
+        name = f"user {number}"
+    return Actor(name, "", "cli")
+
+
+def is_there(url: str) -> bool:
+    """Whether there can be a store: looking into it must not make a SQLite file.
+
+    Raises:
+        BadSetting: see `control_store`.
+    """
+    import sqlalchemy as sa
+
+    with control_store():
+        parsed = sa.make_url(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        return True
+    return Path(parsed.database).exists()

@@ -53,6 +53,7 @@ _COMMANDS = {
         "Show what happened in a resolved market.",
     ),
     "keys": ("gateway.cli.keys", "keys", "Make, list, rotate and revoke API keys."),
+    "audit": ("gateway.cli.audit", "audit", "List who changed what, when and from where."),
     "config": ("gateway.cli.config", "config", "Show the settings and where they come from."),
     "doctor": ("gateway.cli.doctor", "doctor", "Check this machine and this folder."),
 }

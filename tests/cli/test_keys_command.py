@@ -58,10 +58,10 @@ def test_a_list_of_no_keys_makes_no_store(run: Any, alone: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("postgresql+psycopg2://a:secret@127.0.0.1:1/d", "driver psycopg2"),
-        ("postgresql+pg8000://a:secret@127.0.0.1:1/d", "driver pg8000"),
-        ("nosuch://a:secret@h/d", "nosuch"),
-        ("secret", "no SQLAlchemy URL"),
+        ("postgresql+psycopg2://a:geheim@127.0.0.1:1/d", "driver psycopg2"),
+        ("postgresql+pg8000://a:geheim@127.0.0.1:1/d", "driver pg8000"),
+        ("nosuch://a:geheim@h/d", "nosuch"),
+        ("geheim", "no SQLAlchemy URL"),
     ],
 )
 @pytest.mark.parametrize("command", [("list",), ("create", "--role", "viewer")])
@@ -73,7 +73,7 @@ def test_a_store_that_cannot_be_opened_is_a_wrong_setting(
     assert result.exit_code == 2
     assert result.output.startswith("Error: setting control.url: ")
     assert said in result.output
-    assert "secret" not in result.output
+    assert "geheim" not in result.output
 
 
 def test_a_store_in_a_file_that_is_none_is_said(

@@ -139,7 +139,7 @@ def test_what_a_caller_says_of_itself_under_the_handovers_name_is_not_passed(fro
         MODELS, metadata=(*front.key, ("x-forwarded-for", "10.1.1.1")), timeout=20
     )
 
-    assert front.behind.seen[0]["x-forwarded-for"] == "ipv4:127.0.0.1"
+    assert front.behind.seen[0]["x-forwarded-for"] == "127.0.0.1"
 
 
 def test_the_deadline_passes_cut_to_what_the_contract_grants(front: Front) -> None:
