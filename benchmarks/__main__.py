@@ -10,12 +10,20 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import calibration, daily_flow, gateway_forecast, lake_scale, models, reads
+from benchmarks import (
+    calibration,
+    daily_flow,
+    front_door,
+    gateway_forecast,
+    lake_scale,
+    models,
+    reads,
+)
 from benchmarks.figures import FULL, QUICK, Figure, as_record, surroundings, table
 
 SUITES = {
     module.SUITE: module.run
-    for module in (gateway_forecast, models, calibration, daily_flow, lake_scale, reads)
+    for module in (front_door, gateway_forecast, models, calibration, daily_flow, lake_scale, reads)
 }
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 BUSY = 0.5

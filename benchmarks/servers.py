@@ -5,6 +5,7 @@ echo         bare ``grpc.aio``: parses the request, sends one ready answer; asyn
 echo-uvloop  the same on uvloop
 chain        the same echo behind every rule of our gateway; uvloop, as in production
 gateway      our gateway, forecasts in its own process; uvloop, as in production
+workers-N    ``marketcal serve gateway --workers N`` as our child
 ray          our gateway, forecasts through Ray Serve: ``marketcal serve forecast`` as its child
 ===========  ===================================================================================
 
@@ -51,9 +52,11 @@ def main(kind: str, folder: Path, forecast: dict[str, Any]) -> None:
     prepare_environment()
     if kind == "echo":
         asyncio.run(_echo(folder))
+    elif kind.startswith("workers-"):
+        _workers(folder, kind.removeprefix("workers-"))
     elif kind == "ray":
         os.environ.update(LOOPBACK)  # else Ray looks for a loopback cluster at the node's address
-        with _cluster() as ray_address:
+        with _child("forecast") as ray_address:
             uvloop.run(_through_ray(folder, ray_address))
     else:
         uvloop.run({"echo-uvloop": _echo, "chain": _chain, "gateway": _gateway}[kind](folder))
@@ -69,6 +72,14 @@ def _variables(
             yield from _variables(value, name)
         else:
             yield name, value if isinstance(value, str) else json.dumps(value)
+
+
+def _workers(folder: Path, count: str) -> None:
+    os.environ["MARKETCAL_CONTROL__URL"] = f"sqlite:///{folder / 'control.db'}"
+    os.environ["MARKETCAL_FORECAST__IN_PROCESS"] = "always"
+    key = _key(os.environ["MARKETCAL_CONTROL__URL"])
+    with _child("gateway", "--port", "0", "--workers", count) as address:
+        uvloop.run(_until_ended(address, key))
 
 
 async def _echo(folder: Path) -> None:
@@ -127,25 +138,25 @@ async def _through_ray(folder: Path, ray_address: str) -> None:
 
 
 @contextmanager
-def _cluster() -> Iterator[str]:
-    """Ray as in production, a child of this process; yields its address."""
+def _child(*role: str) -> Iterator[str]:
+    """A role as in production, a child of this process; yields its address."""
     with subprocess.Popen(
-        [sys.executable, "-m", "gateway.cli.main", "serve", "forecast"],
+        [sys.executable, "-m", "gateway.cli.main", "serve", *role],
         stdout=subprocess.PIPE, text=True,
-    ) as cluster:  # fmt: skip
+    ) as process:  # fmt: skip
         try:
-            yield _address_of(cluster)
+            yield _address_of(process)
         finally:
-            cluster.terminate()
-            cluster.wait(_END_SECONDS)
+            process.terminate()
+            process.wait(_END_SECONDS)
 
 
-def _address_of(cluster: subprocess.Popen[str]) -> str:
-    assert cluster.stdout is not None
-    for line in cluster.stdout:
+def _address_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    for line in process.stdout:
         if line.startswith("address="):
             return line.strip().removeprefix("address=")
-    raise RuntimeError("the Ray cluster did not start")
+    raise RuntimeError("the role did not start")
 
 
 async def _serve(parts: Parts, key: str) -> None:
@@ -174,10 +185,15 @@ def _parts(
             "flows": {"lake": str(folder / "lake")},
         }
     )
-    key, _ = wiring.open_keys(loaded.control.url).create(
+    key = _key(loaded.control.url)
+    return wiring.build(loaded, answering={"forecast": echo} if echo else {}), key
+
+
+def _key(url: str) -> str:
+    key, _ = wiring.open_keys(url).create(
         "forecaster", note="benchmark", rate_per_minute=6e7, burst=100_000
     )
-    return wiring.build(loaded, answering={"forecast": echo} if echo else {}), key
+    return key
 
 
 async def _until_ended(address: str, key: str) -> None:

@@ -65,7 +65,7 @@ class GatewaySettings(BaseModel):
         16 << 10, ge=1024, description="Above it the transport refuses the metadata of a call."
     )
     min_in_flight: int = Field(
-        128, ge=1, description="Cost of calls that may always be under way; a series costs one."
+        192, ge=1, description="Cost of calls that may always be under way; a series costs one."
     )
     max_in_flight: int = Field(
         8192, ge=1, description="Cost of calls that may never be under way, unless by one call."

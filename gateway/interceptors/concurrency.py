@@ -30,6 +30,8 @@ BEFORE = "grpc-previous-rpc-attempts"
 """Metadata that gRPC adds to a call that it repeats."""
 RETRIED = 1.5
 """How far above the limit such a call is let in."""
+ALWAYS = 2
+"""Calls that may be under way whatever they cost: while one is computed the next is read."""
 _LOOK_SECONDS = 0.1
 """Busy time over which a rate is taken."""
 
@@ -78,6 +80,7 @@ class InFlight:
         self._clock = clock
         self._callers: Counter[str] = Counter()
         self._cost = 0
+        self._calls = 0
         self._rate = 0.0
         self._done, self._busy, self._looked_at = 0, 0.0, 0.0
         self.refused = 0
@@ -102,20 +105,24 @@ class InFlight:
         share = max(1, int(SHARE * limit))
         cost = min(cost, share - place.cost)
         held = self._callers[place.caller]
-        others, same = self._cost - place.cost, held - place.cost
-        if (others and self._cost + cost > limit) or (same and held + cost > share):
+        others = self._calls - bool(place.cost)
+        if others >= ALWAYS and (self._cost + cost > limit or held + cost > share):
             self.refused += 1
             raise Overloaded(
                 "more is under way than can be answered soon", retry_after=self._retry_after()
             )
         self._tick()
+        self._calls += not place.cost
         self._cost += cost
         self._callers[place.caller] += cost
         place.cost += cost
 
     def give_back(self, place: Place) -> None:
         """Ends what ``place`` has taken."""
+        if not place.cost:
+            return  # it was refused
         self._tick()
+        self._calls -= 1
         self._done += place.cost
         self._cost -= place.cost
         left = self._callers[place.caller] - place.cost

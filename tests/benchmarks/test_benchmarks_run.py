@@ -15,6 +15,7 @@ from benchmarks import (
     calibration,
     daily_flow,
     figures,
+    front_door,
     gateway_forecast,
     lake_scale,
     models,
@@ -45,6 +46,41 @@ def test_forecasts_are_measured_beside_a_bare_echo(tmp_path: Path) -> None:
         )
     assert values["BatchForecast of 50 series, in process", "series/s"] > 0
     assert values["memory of the gateway, idle", "MiB"] > 10
+
+
+def test_the_front_door_is_measured_beside_a_bare_echo(tmp_path: Path) -> None:
+    values = by_name(front_door.run(TINY, tmp_path))
+
+    for clients in ("1 client", "4 clients"):
+        behind = values[f"the same echo behind every rule, {clients}", "requests/s"]
+        bare = values[f"bare grpc.aio echo, {clients}", "requests/s"]
+        ratio = f"behind every rule ÷ bare grpc.aio echo, {clients}"
+        assert values[ratio, "ratio of requests/s"] == pytest.approx(behind / bare)
+    assert 0 < values["rate limit, in process", "µs per check"] < 50
+    assert values["rate limit, in Redis, 64 callers at once", "µs per check"] > 0
+    assert values["two processes ÷ one", "ratio of requests/s"] > 0
+    # Under five times its capacity it goes on, and says so to whom it turns away.
+    assert values["overload, refused as UNAVAILABLE or RESOURCE_EXHAUSTED", "calls"] > 0
+    assert values["overload, failed otherwise", "calls"] == 0
+    assert values["overload, refused without a hint", "calls"] == 0
+    assert values["overload, of them failed", "calls"] == 0
+    assert values["overload, answered", "of capacity"] > 0.3
+
+
+@pytest.mark.soak
+def test_a_minute_of_five_times_its_capacity_leaves_the_gateway_as_it_was(tmp_path: Path) -> None:
+    values = by_name(front_door.overload(tmp_path, seconds=60.0, settle=10.0))
+    for (name, unit), value in values.items():
+        print(f"{name}: {value:.4g} {unit}")
+
+    assert values["overload, offered", "times capacity"] > 4.5
+    assert values["overload, answered", "of capacity"] > 0.7
+    assert values["overload ÷ unloaded", "ratio of p99"] <= 3.0
+    assert values["overload, failed otherwise", "calls"] == 0
+    assert values["overload, refused without a hint", "calls"] == 0
+    assert values["overload, calls of the polite caller", "calls"] > 100
+    assert values["overload, of them failed", "calls"] == 0
+    assert values["overload, memory grown", "MiB"] < 32
 
 
 def small_weights(folder: Path, root: Path) -> None:
