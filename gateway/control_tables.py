@@ -47,30 +47,34 @@ AUDIT = sa.Table(
 )
 
 
+_ALONE = {
+    "sqlite": "BEGIN IMMEDIATE",
+    "postgresql": "SELECT pg_advisory_xact_lock(hashtext('marketcal control store'))",
+}
+"""What lets one process at a time change the tables, until its transaction ends."""
+
+
 def prepare(engine: sa.Engine) -> None:
-    """Adds the tables and columns that the store lacks; several processes may do so at once.
+    """Adds the tables and columns that the store lacks; of several processes one after another.
 
     Raises:
         sqlalchemy.exc.DBAPIError: the store does not answer, or is none.
     """
-    try:
-        _add_missing(engine)
-    except sa.exc.DBAPIError:
-        if _missing(engine):  # else another process was quicker
-            raise
-
-
-def _add_missing(engine: sa.Engine) -> None:
-    METADATA.create_all(engine)
-    for column in _missing(engine):
-        kind = f"{column.name} {column.type.compile(dialect=engine.dialect)}"
-        with engine.begin() as connection:
+    with engine.connect() as connection:
+        if not _missing(connection):
+            return
+    with engine.begin() as connection:
+        if engine.dialect.name in _ALONE:
+            connection.execute(sa.text(_ALONE[engine.dialect.name]))
+        METADATA.create_all(connection)
+        for column in _missing(connection):
+            kind = f"{column.name} {column.type.compile(dialect=engine.dialect)}"
             connection.execute(sa.text(f"ALTER TABLE {column.table.name} ADD COLUMN {kind}"))
 
 
-def _missing(engine: sa.Engine) -> list[sa.Column[object]]:
+def _missing(connection: sa.Connection) -> list[sa.Column[object]]:
     """Columns that the store lacks, those of tables that it lacks included."""
-    inspector = sa.inspect(engine)
+    inspector = sa.inspect(connection)
     there = set(inspector.get_table_names())
     found = {
         (name, column["name"])
