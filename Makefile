@@ -76,8 +76,10 @@ DATA ?= $(wildcard ../shared/data/dev)
 train: $(TRAIN_STAMP)  ## the native model's weights and card; DATA= recorded markets, ARGS="--steps …"
 	@OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=2 .venv-train/bin/python -m forecast_service.training $(if $(DATA),--data "$(DATA)") $(ARGS)
 
-sdk: $(STAMP)  ## wheels of the client and of the platform, in dist/
+sdk: $(STAMP) $(PROTO_STAMP)  ## wheels of the client and of the platform, and the TypeScript client, in dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist ./protos .
+	@if command -v npm >/dev/null; then $(BIN)/python protos/typescript/build.py dist/typescript; \
+	else echo "Node is absent: the TypeScript client is left out"; fi
 	@ls dist
 
 docs: $(STAMP)  ## the generated parts of the documents

@@ -52,6 +52,7 @@ def imported_descriptors(folder: Path) -> Path:
         f"--descriptor_set_out={google_set}",
         "google/api/annotations.proto",
         "google/rpc/status.proto",
+        "google/rpc/error_details.proto",
         "google/protobuf/descriptor.proto",
         "google/protobuf/duration.proto",
         "google/protobuf/timestamp.proto",
@@ -68,8 +69,11 @@ def imported_descriptors(folder: Path) -> Path:
     return target
 
 
-def write_image(imports: Path, target: Path) -> None:
-    """Writes the contract with comments and imports as one descriptor set, as buf reads it."""
+def write_image(imports: Path, target: Path, *more: str) -> None:
+    """Writes the contract with comments and imports as one descriptor set, as buf reads it.
+
+    ``more`` are files that the contract itself does not import.
+    """
     run_protoc(
         f"-I{HERE}",
         f"--descriptor_set_in={imports}",
@@ -77,6 +81,7 @@ def write_image(imports: Path, target: Path) -> None:
         "--include_source_info",
         f"--descriptor_set_out={target}",
         *sources(),
+        *more,
     )
 
 
@@ -156,12 +161,16 @@ def main() -> None:
         "--check", action="store_true", help="compare with the committed code; write nothing"
     )
     parser.add_argument("--image", type=Path, help="write the contract as a buf image and stop")
+    parser.add_argument(
+        "--with-details", action="store_true", help="the image holds the error details too"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         imports = imported_descriptors(folder)
         if arguments.image:
-            write_image(imports, arguments.image)
+            details = ["google/rpc/error_details.proto"] if arguments.with_details else []
+            write_image(imports, arguments.image, *details)
         elif arguments.check:
             stale = check(imports, folder)
             sys.exit(f"stale generated code, run `make proto`: {', '.join(stale)}" if stale else 0)

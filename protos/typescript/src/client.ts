@@ -1,0 +1,138 @@
+// The services of the contract over any Connect transport, with a key, deadlines and safe retries.
+
+import { Code, ConnectError, createClient, type Client, type Interceptor } from "@connectrpc/connect";
+import type { Transport } from "@connectrpc/connect";
+import { MethodOptions_IdempotencyLevel as Idempotency } from "@bufbuild/protobuf/wkt";
+import { MarketcalError } from "./errors.js";
+import { AlertService, type WatchAlertsRequestSchema, type WatchAlertsResponse } from "./gen/marketcal/v1/alert_pb.js";
+import { ForecastService } from "./gen/marketcal/v1/forecast_pb.js";
+import { MarketService } from "./gen/marketcal/v1/market_pb.js";
+import { ScoreboardService } from "./gen/marketcal/v1/scoreboard_pb.js";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+
+/** Milliseconds that a unary call may take unless it says otherwise. */
+export const DEFAULT_TIMEOUT_MS = 10_000;
+const ATTEMPTS = 4;
+const FIRST_PAUSE_MS = 100;
+const LONGEST_PAUSE_MS = 2_000;
+
+/** How a gateway is reached. */
+export interface Options {
+  /** `https://host:port`; plain `http` reaches loopback alone unless `insecure` is set. */
+  readonly baseUrl: string;
+  /** API key or JSON web token. */
+  readonly key?: string;
+  /** Send the key in clear to another machine. */
+  readonly insecure?: boolean;
+}
+
+/** The services, one typed method per RPC. */
+export interface Marketcal {
+  readonly forecasts: Client<typeof ForecastService>;
+  readonly scores: Client<typeof ScoreboardService>;
+  readonly markets: Client<typeof MarketService>;
+  readonly alerts: Client<typeof AlertService>;
+  /** Alerts as they come; goes on by itself after a lost connection, from where it was. */
+  watchAlerts(request: MessageInitShape<typeof WatchAlertsRequestSchema>): AsyncIterable<WatchAlertsResponse>;
+}
+
+/** The services over `transport`. */
+export function marketcal(transport: Transport): Marketcal {
+  const alerts = createClient(AlertService, transport);
+  return {
+    forecasts: createClient(ForecastService, transport),
+    scores: createClient(ScoreboardService, transport),
+    markets: createClient(MarketService, transport),
+    alerts,
+    watchAlerts: (request) => resumed(alerts, request),
+  };
+}
+
+/** What every call passes through: the key, typed errors, retries. */
+export function interceptors({ key }: Options): Interceptor[] {
+  return [typedErrors, retries, authorization(key)];
+}
+
+/** Refuses an address to which the key would travel in clear. Returns the address. */
+export function checkedUrl({ baseUrl, insecure }: Options): string {
+  const url = new URL(baseUrl);
+  const loopback = ["localhost", "[::1]"].includes(url.hostname) || url.hostname.startsWith("127.");
+  if (url.protocol !== "https:" && !loopback && !insecure) {
+    throw new TypeError(`${baseUrl}: keys would travel in clear; use https, or set insecure`);
+  }
+  return baseUrl;
+}
+
+const typedErrors: Interceptor = (next) => async (request) => {
+  try {
+    const response = await next(request);
+    return response.stream ? { ...response, message: typed(response.message) } : response;
+  } catch (thrown) {
+    throw MarketcalError.from(thrown);
+  }
+};
+
+async function* typed<T>(messages: AsyncIterable<T>): AsyncIterable<T> {
+  try {
+    yield* messages;
+  } catch (thrown) {
+    throw MarketcalError.from(thrown);
+  }
+}
+
+const retries: Interceptor = (next) => async (request) => {
+  const repeatable = !request.stream && request.method.idempotency !== Idempotency.IDEMPOTENCY_UNKNOWN;
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await next(request);
+    } catch (thrown) {
+      const pause = repeatable && attempt < ATTEMPTS ? pauseAfter(thrown, attempt) : undefined;
+      if (pause === undefined) throw thrown;
+      await sleep(pause, request.signal);
+    }
+  }
+};
+
+/** Milliseconds to wait before a call is repeated; undefined where it must not be. */
+function pauseAfter(thrown: unknown, attempt: number): number | undefined {
+  const error = ConnectError.from(thrown);
+  if (error.code !== Code.Unavailable) return undefined;
+  const told = error.metadata.get("grpc-retry-pushback-ms");
+  if (told !== null) return Number(told) >= 0 ? Number(told) : undefined;
+  return Math.random() * Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** attempt);
+}
+
+function authorization(key: string | undefined): Interceptor {
+  return (next) => (request) => {
+    if (key !== undefined) request.header.set("authorization", `Bearer ${key}`);
+    return next(request);
+  };
+}
+
+async function* resumed(
+  alerts: Client<typeof AlertService>,
+  request: MessageInitShape<typeof WatchAlertsRequestSchema>,
+): AsyncIterable<WatchAlertsResponse> {
+  let resumeToken = request.resumeToken ?? "";
+  for (let failures = 0; ; failures++) {
+    try {
+      for await (const message of alerts.watchAlerts({ ...request, resumeToken }, { timeoutMs: 0 })) {
+        failures = 0;
+        yield message;
+        resumeToken = message.resumeToken;
+      }
+    } catch (thrown) {
+      const error = MarketcalError.from(thrown);
+      if (error.code !== Code.Unavailable) throw error;
+      const waited = Math.min(30_000, FIRST_PAUSE_MS * 2 ** Math.min(failures, 10));
+      await sleep(1000 * (error.retryAfter ?? 0) + Math.random() * waited);
+    }
+  }
+}
+
+function sleep(milliseconds: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, milliseconds);
+    signal?.addEventListener("abort", () => (clearTimeout(timer), reject(signal.reason)), { once: true });
+  });
+}
