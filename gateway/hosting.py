@@ -9,6 +9,7 @@ from typing import Any
 
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
+from opentelemetry.trace import Tracer
 
 from calibration_service.market_service import MarketService
 from calibration_service.publication import Publication
@@ -106,13 +107,14 @@ def host(
     clock: Callable[[], float],
     now: Callable[[], datetime],
     answering: Mapping[str, Any],
+    tracer: Tracer | None = None,
 ) -> Hosting:
     """The services of this process, but for those that ``answering`` has; on the event loop."""
     lake = Lake(settings.flows.lake)
     publication = Publication(lake)
     upstreams = _upstreams(settings, now)
     here = [name for name in settings.gateway.hosts if name not in upstreams]
-    forecasting = _forecasting(settings, lake, clock, now) if "forecast" in here else None
+    forecasting = _forecasting(settings, lake, clock, now, tracer) if "forecast" in here else None
     v1: dict[str, Any] = {
         "scoreboard": ScoreboardService(publication),
         "market": MarketService(publication),
@@ -144,11 +146,16 @@ def _upstreams(settings: Settings, now: Callable[[], datetime]) -> dict[str, Ups
 
 
 def _forecasting(
-    settings: Settings, lake: Lake, clock: Callable[[], float], now: Callable[[], datetime]
+    settings: Settings,
+    lake: Lake,
+    clock: Callable[[], float],
+    now: Callable[[], datetime],
+    tracer: Tracer | None,
 ) -> Forecasting:
     forecast = settings.forecast
     corrections, band_log = StoredCorrections(lake), BandLog(lake, forecast.band_log, now)
-    forecaster = Forecaster(forecast, clock, local_backends(forecast), corrections=corrections)
+    local = local_backends(forecast)
+    forecaster = Forecaster(forecast, clock, local, corrections=corrections, tracer=tracer)
     router = Router(forecast.policy, forecast.default_model, served(forecast))
     service = ForecastService(forecaster, broken_rules, router, clock=clock, issued=band_log.note)
     return Forecasting(forecaster, corrections, band_log, service)

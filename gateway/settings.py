@@ -22,6 +22,7 @@ from flows.settings import FileAndEnvironment, FlowSettings
 from forecast_service.models.catalog import served
 from forecast_service.policy.routing import Router
 from forecast_service.settings import ForecastSettings
+from forecast_service.telemetry.settings import TelemetrySettings
 from gateway.identity_settings import IdentitySettings
 from gateway.placeholder_passwords import has_placeholder_password
 from gateway.server_settings import GatewaySettings, UpstreamSettings, is_loopback
@@ -61,6 +62,7 @@ class Settings(FileAndEnvironment):
     control: ControlSettings = ControlSettings()
     forecast: ForecastSettings = ForecastSettings()
     flows: FlowSettings = FlowSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     @model_validator(mode="after")
     def _forecasts_can_be_made(self) -> Self:

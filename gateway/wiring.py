@@ -16,7 +16,6 @@ from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
-from opentelemetry import trace
 
 from calibration_service.publication import Publication
 from forecast_service.band_log import BandLog
@@ -28,7 +27,6 @@ from gateway.hosting import SERVICES, Forecasting, Hosting, host
 from gateway.identification import Identification, identification
 from gateway.interceptors.concurrency import OpenStreams, Work
 from gateway.interceptors.ratelimit import RateLimit
-from gateway.interceptors.telemetry import Telemetry
 from gateway.interceptors.validation import check_rules
 from gateway.keys import KeyRing, KeyStore
 from gateway.pipeline import Pipeline, Sizes
@@ -36,6 +34,8 @@ from gateway.ray_link import keep_connected
 from gateway.server import Gateway
 from gateway.settings import Settings
 from gateway.shared_limits import SharedLimits
+from gateway.telemetry.readings import Sources
+from gateway.telemetry.watch import Watch
 
 _LOG = logging.getLogger("gateway")
 
@@ -64,6 +64,7 @@ class Parts:
         shared: limits that other gateways share; None where each has its own.
         identification: what finds out who calls.
         audit: writes down who changed what.
+        watch: spans, metrics and log lines; sources: what its metrics are read from.
     """
 
     settings: Settings
@@ -74,6 +75,8 @@ class Parts:
     shared: SharedLimits | None
     identification: Identification
     audit: CallAudit
+    watch: Watch
+    sources: Sources
 
     @property
     def publication(self) -> Publication:
@@ -97,6 +100,7 @@ def build(
     clock: Callable[[], float] = time.monotonic,
     *,
     answering: Mapping[str, Any] = MappingProxyType({}),
+    role: str = "gateway",
 ) -> Parts:
     """The gateway with its services, not yet started; must run on the event loop.
 
@@ -104,23 +108,33 @@ def build(
         settings: of all sections.
         clock: monotonic seconds.
         answering: servicers by name that answer in place of ours.
+        role: what the process is called in traces and metrics.
     """
+    watch = Watch(settings.telemetry, role, clock, utc_now)
     keys = open_keys(settings.control.url)
     ring = KeyRing(utc_now)
     ring.replace(keys.rows())
-    hosting = host(settings, clock, utc_now, answering)
+    hosting = host(settings, clock, utc_now, answering, watch.tracer)
     url, local = settings.gateway.redis_url, Limiter(clock)
     shared = SharedLimits(url, local, clock) if url else None
     identified = identification(settings, ring, clock, utc_now)
     audit = CallAudit(keys.audit)
-    gateway = Gateway(
-        settings.gateway,
-        _pipeline(settings, identified, RateLimit(shared or local), audit, clock),
-        read_methods(),
-        hosting.added,
-        hosting.forwarded,
+    limit = RateLimit(shared or local)
+    pipeline = _pipeline(settings, identified, limit, audit, watch, clock)
+    gateway = Gateway(settings.gateway, pipeline, read_methods(), hosting.added, hosting.forwarded)
+    sources = Sources(
+        calls=watch.telemetry.calls,
+        pipeline=pipeline,
+        rate_limit=limit,
+        shared=shared,
+        publication=hosting.publication,
+        forecaster=hosting.forecasting.forecaster if hosting.forecasting else None,
+        outbox=watch.outbox,
+        keys_read_at=lambda: watch.keys_read_at,
+        clock=clock,
+        now=utc_now,
     )
-    return Parts(settings, gateway, hosting, keys, ring, shared, identified, audit)
+    return Parts(settings, gateway, hosting, keys, ring, shared, identified, audit, watch, sources)
 
 
 @contextlib.asynccontextmanager
@@ -137,6 +151,7 @@ async def running(
     for service, _ in parts.hosting.forwarded:
         parts.gateway.set_serving(service.full_name, serving=False)  # until it says so itself
     port = await parts.gateway.start()
+    parts.watch.start(parts.sources)
     beside = [asyncio.create_task(work) for work in _beside(parts, ray_joined)]
     try:
         yield port
@@ -146,11 +161,12 @@ async def running(
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
         await _close(parts)
+        await asyncio.to_thread(parts.watch.close)
 
 
 def _beside(parts: Parts, ray_joined: Callable[[], None]) -> Iterator[Coroutine[None, None, None]]:
     """What goes on beside the calls; each on its own, lest a slow lake delay a revocation."""
-    yield _repeat(parts, lambda: parts.ring.replace(parts.keys.rows()))
+    yield _repeat(parts, partial(_read_keys, parts))
     yield _repeat(parts, parts.publication.refresh)
     yield _keep_uses(parts)
     yield from parts.identification.beside()
@@ -162,6 +178,11 @@ def _beside(parts: Parts, ray_joined: Callable[[], None]) -> Iterator[Coroutine[
         yield _repeat(parts, forecasting.corrections.refresh)
         yield _keep_bands(forecasting.band_log, parts.settings.forecast.band_log.seconds)
         yield keep_connected(parts.settings.forecast, forecasting.forecaster, ray_joined)
+
+
+def _read_keys(parts: Parts) -> None:
+    parts.ring.replace(parts.keys.rows())
+    parts.watch.keys_read_at = parts.sources.clock()
 
 
 async def _close(parts: Parts) -> None:
@@ -178,7 +199,7 @@ async def _close(parts: Parts) -> None:
     parts.keys.close()
 
 
-async def serve(settings: Settings, announce: Callable[[int], None]) -> None:
+async def serve(settings: Settings, announce: Callable[[int], None], role: str = "gateway") -> None:
     """Serves until SIGTERM or SIGINT, then drains."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -188,7 +209,7 @@ async def serve(settings: Settings, announce: Callable[[int], None]) -> None:
             loop.add_signal_handler(number, stop.set)
 
     listen()
-    async with running(build(settings), listen) as port:
+    async with running(build(settings, role=role), listen) as port:
         announce(port)
         await stop.wait()
     _LOG.info("drained")
@@ -199,11 +220,12 @@ def _pipeline(
     identified: Identification,
     limit: RateLimit,
     audit: CallAudit,
+    watch: Watch,
     clock: Callable[[], float],
 ) -> Pipeline:
     gateway = settings.gateway
     return Pipeline(
-        telemetry=Telemetry.of(trace.get_tracer_provider()),
+        telemetry=watch.telemetry,
         admissions=identified.rules,
         rate_limit=limit,
         checks=(check_rules, note_resource),

@@ -247,6 +247,7 @@ def gateway_settings(folder: Path, sections: dict[str, dict[str, Any]]) -> Setti
         "gateway": {"port": 0, "refresh_seconds": 0.05, "drain_seconds": 5.0},
         "control": {"url": f"sqlite:///{folder}/control.db"},
         "flows": {"lake": str(folder / "lake"), "raw": str(folder / "raw")},
+        "telemetry": {"prometheus_port": -1},
     }
     for section, fields in sections.items():
         own.setdefault(section, {}).update(fields)

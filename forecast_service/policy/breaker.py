@@ -147,6 +147,11 @@ class Breaker:
         return self._state
 
     @property
+    def left_in(self) -> BreakerState:
+        """The state that it was left in; an open one that has rested still reads OPEN."""
+        return self._state
+
+    @property
     def untroubled(self) -> bool:
         """Whether it is closed and no call in its window failed, however old."""
         return self._state is BreakerState.CLOSED and not self._window.failures

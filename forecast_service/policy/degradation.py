@@ -66,6 +66,11 @@ class Degradation:
         self._state = DegradationState.NORMAL
         self._held_back = 0
 
+    @property
+    def left_in(self) -> DegradationState:
+        """The state that was found last."""
+        return self._state
+
     def state(self, breaker: BreakerState, rates: Rates) -> DegradationState:
         """The state for what the breaker and its window show now."""
         if breaker is not BreakerState.CLOSED:

@@ -59,6 +59,14 @@ class Lane:
         return self._degradation.state(self._breaker.state, self._breaker.rates)
 
     @property
+    def left_in(self) -> tuple[BreakerState, DegradationState]:
+        """Both states as the last request left them: to look from another thread moves nothing."""
+        breaker = self._breaker.left_in
+        if breaker is not BreakerState.CLOSED:
+            return breaker, DegradationState.BASELINE_ONLY
+        return breaker, self._degradation.left_in
+
+    @property
     def entered(self) -> Counter[BreakerState]:
         """How often the breaker has moved into each state."""
         return self._breaker.entered

@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
 from forecast_service.telemetry.outbox import Outbox
-from forecast_service.telemetry.settings import TelemetrySettings
+from forecast_service.telemetry.settings import TelemetrySettings, parse_headers
 
 TRY_SECONDS = 1.0
 """How long a request to the collector may take, its repetitions included."""
@@ -52,7 +52,7 @@ def traces_of(settings: TelemetrySettings, role: str) -> Traces:
     _quiet()
     exporter = OTLPSpanExporter(
         endpoint=settings.url("traces"),
-        headers=settings.headers,
+        headers=parse_headers(settings.otlp_headers),
         timeout=TRY_SECONDS,
         session=_session(),
     )
@@ -75,7 +75,7 @@ def metric_exporter_of(settings: TelemetrySettings) -> MetricExporter:
     _quiet()
     return OTLPMetricExporter(
         endpoint=settings.url("metrics"),
-        headers=settings.headers,
+        headers=parse_headers(settings.otlp_headers),
         timeout=TRY_SECONDS,
         session=_session(),
     )

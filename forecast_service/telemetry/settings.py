@@ -26,7 +26,7 @@ class TelemetrySettings(BaseModel):
     otlp_headers: SecretStr | None = Field(
         None, description="Headers for the collector: `name=value`, separated by commas."
     )
-    otlp_allow_plaintext: bool = Field(
+    allow_plaintext: bool = Field(
         False, description="Send to a collector beyond loopback over http."
     )
     sample_ratio: float = Field(
@@ -61,7 +61,7 @@ class TelemetrySettings(BaseModel):
 
     @model_validator(mode="after")
     def _can_be_sent_to(self) -> Self:
-        _ = self.headers
+        parse_headers(self.otlp_headers)
         if not self.otlp_endpoint:
             return self
         url = urlsplit(self.otlp_endpoint)
@@ -70,30 +70,30 @@ class TelemetrySettings(BaseModel):
         if url.username is not None or url.password is not None:
             raise ValueError("otlp_endpoint: holds a credential; give telemetry.otlp_headers")
         clear = url.scheme == "http" and not is_local(url.netloc)
-        if clear and not self.otlp_allow_plaintext:
+        if clear and not self.allow_plaintext:
             raise ValueError(
                 f"otlp_endpoint: {url.hostname} is beyond loopback; use https, or set "
-                "telemetry.otlp_allow_plaintext where the network itself is trusted"
+                "telemetry.allow_plaintext where the network itself is trusted"
             )
         return self
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The headers by name.
-
-        Raises:
-            ValueError: they are not of the form; the message does not hold them.
-        """
-        if self.otlp_headers is None:
-            return {}
-        found = {}
-        for pair in self.otlp_headers.get_secret_value().split(","):
-            name, equals, value = pair.strip().partition("=")
-            if not name or not equals or not f"{name}{value}".isprintable():
-                raise ValueError("otlp_headers: must read name=value,name=value")
-            found[name] = value
-        return found
 
     def url(self, signal: str) -> str:
         """Where ``signal`` (traces or metrics) goes."""
         return f"{self.otlp_endpoint.rstrip('/')}/v1/{signal}"
+
+
+def parse_headers(given: SecretStr | None) -> dict[str, str]:
+    """Headers by name, from ``name=value`` separated by commas; none from None.
+
+    Raises:
+        ValueError: they are not of the form; the message does not hold them.
+    """
+    if given is None:
+        return {}
+    found = {}
+    for pair in given.get_secret_value().split(","):
+        name, equals, value = pair.strip().partition("=")
+        if not name or not equals or not f"{name}{value}".isprintable():
+            raise ValueError("otlp_headers: must read name=value,name=value")
+        found[name] = value
+    return found

@@ -7,7 +7,9 @@ trace is whole, and links to all others; those find the batch by its link back.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from types import TracebackType
 
 from opentelemetry.context import Context
 from opentelemetry.trace import (
@@ -76,18 +78,27 @@ def span_of(
     kind: SpanKind = SpanKind.INTERNAL,
 ) -> Iterator[Span]:
     """A span that says of an error what kind it is, never its text."""
-    with tracer.start_as_current_span(
-        name,
-        context=parent,
-        kind=kind,
-        attributes=attributes,
-        links=links,
-        record_exception=False,
-        set_status_on_exception=False,
-    ) as span:
-        try:
-            yield span
-        except BaseException as error:
-            span.set_attribute("error.type", type(error).__name__)
-            span.set_status(Status(StatusCode.ERROR, type(error).__name__))
-            raise
+    with ExitStack() as stack:
+        started = tracer.start_as_current_span(
+            name,
+            context=parent,
+            kind=kind,
+            attributes=attributes,
+            links=links,
+            record_exception=False,
+            set_status_on_exception=False,
+        )
+        span = stack.enter_context(started)
+        stack.push(partial(_ended, span))
+        yield span
+
+
+def _ended(
+    span: Span,
+    kind: type[BaseException] | None,
+    _error: BaseException | None,
+    _where: TracebackType | None,
+) -> None:
+    if kind is not None:
+        span.set_attribute("error.type", kind.__name__)
+        span.set_status(Status(StatusCode.ERROR, kind.__name__))

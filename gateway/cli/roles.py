@@ -45,7 +45,9 @@ def serve(role: str, port: int | None, workers: int | None, ready_file: Path | N
     forwards to them (settings upstream.*); forecast holds a local Ray with the deployments; prefect
     is the Prefect server. With --workers, SIGHUP replaces the gateway's processes one by one.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    from gateway.telemetry import logs
+
+    logs.set_up(settings_of().telemetry, sys.stderr)
     if role in (*FRONT, *BEHIND):
         _gateway(role, port, workers, ready_file)
     else:
@@ -80,7 +82,7 @@ def _gateway(role: str, port: int | None, workers: int | None, ready_file: Path 
             if loaded.gateway.workers > 1:
                 _share_port(loaded, announce)
             else:
-                _serve_alone(loaded, announce)
+                _serve_alone(loaded, announce, role)
     except OSError as error:
         raise exits.PortTaken(str(error)) from None
 
@@ -95,7 +97,7 @@ def _share_port(loaded: Settings, announce: Callable[[int], None]) -> None:
         raise exits.Failed(str(error)) from None
 
 
-def _serve_alone(loaded: Settings, announce: Callable[[int], None]) -> None:
+def _serve_alone(loaded: Settings, announce: Callable[[int], None], role: str) -> None:
     import uvloop
 
     from gateway import wiring
@@ -109,7 +111,7 @@ def _serve_alone(loaded: Settings, announce: Callable[[int], None]) -> None:
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(wiring.serve(loaded, settled))
+            runner.run(wiring.serve(loaded, settled, role))
     except TlsError as error:
         raise exits.BadSetting(f"setting {error}") from None
 
@@ -132,7 +134,7 @@ def _forecast(_port: int | None, ready_file: Path | None) -> None:
         # Ray installs its own handlers while it starts.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        serving.deploy(loaded.forecast)
+        serving.deploy(loaded.forecast, loaded.telemetry)
         _announce(ready_file, {"address": address})
         stop.wait()
     finally:

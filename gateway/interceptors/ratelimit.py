@@ -30,6 +30,8 @@ class RateLimit:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self.allowed = self.refused = 0
+        """Verdicts so far."""
 
     async def __call__(self, call: Call, cost: int) -> None:
         """Refuses when the bucket is empty; a cost above the burst can never pass."""
@@ -44,6 +46,10 @@ class RateLimit:
         )
         if not isinstance(verdict, Verdict):
             verdict = await verdict
+        if verdict.allowed:
+            self.allowed += 1
+        else:
+            self.refused += 1
         if verdict.allowed and 2 * verdict.remaining > identity.burst:
             return
         left = f'"default";r={verdict.remaining};t={math.ceil(verdict.reset_after)}'

@@ -106,13 +106,22 @@ class Workers:
         gateway = self._settings.gateway
         return gateway.drain_notice_seconds + gateway.drain_seconds + _SPARE_SECONDS
 
+    def _metrics_port(self, place: int) -> int:
+        """Port of a worker's metrics: the place-th after the one that is set."""
+        port = self._settings.telemetry.prometheus_port
+        return port + place if port > 0 else port
+
     def _start(self, place: int) -> Child:
         command = [
             sys.executable, "-m", "gateway.cli.main", "serve", "gateway",
             "--port", str(self._port), "--workers", "1",
             "--ready-file", str(self._folder / f"worker-{place}.ready"),
         ]  # fmt: skip
-        environment = {**os.environ, "MARKETCAL_GATEWAY__SHARE_PORT": "true"}
+        environment = {
+            **os.environ,
+            "MARKETCAL_GATEWAY__SHARE_PORT": "true",
+            "MARKETCAL_TELEMETRY__PROMETHEUS_PORT": str(self._metrics_port(place)),
+        }
         return child.start(
             f"worker-{place}", command, folder=self._folder, environment=environment, attached=True
         )

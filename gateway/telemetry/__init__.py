@@ -1,0 +1,1 @@
+"""How the gateway is seen: metrics, logs, and where they can be read."""
