@@ -54,7 +54,7 @@ def identification(
         ring,
         Limiter(clock),
         anonymous_role=settings.gateway.anonymous_role,
-        tokens=JwtIdentity(identity, jwks, clock, now) if jwks else None,
+        tokens=JwtIdentity(identity, jwks, clock, now) if jwks is not None else None,
         certificates=CertificateIdentity(identity.certificate_roles),
     )
     rules: tuple[Admission, ...] = (

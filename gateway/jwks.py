@@ -66,7 +66,8 @@ class Jwks:
             headers={"accept": "application/json", "accept-encoding": "identity"},
         )
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
         """Keys that are known."""
         return len(self._keys)
 
@@ -113,9 +114,9 @@ class Jwks:
                 material = read_set(await self._download())
             keys = usable_keys(material, self._algorithms)
         except TimeoutError:
-            _LOG.warning("no answer in %g s; %d keys kept", FETCH_SECONDS, len(self))
+            _LOG.warning("no answer in %g s; %d keys kept", FETCH_SECONDS, self.count)
         except JwksError as error:
-            _LOG.warning("cannot fetch the public keys: %s; %d keys kept", error, len(self))
+            _LOG.warning("cannot fetch the public keys: %s; %d keys kept", error, self.count)
         else:
             self._take_over(keys, material)
 

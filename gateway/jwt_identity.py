@@ -118,7 +118,7 @@ class JwtIdentity:
             key = self._keys.known(key_id)
         if key is not None:
             return key
-        if not len(self._keys):
+        if not self._keys.count:
             raise NotReady("tokens cannot be checked yet", retry_after=RETRY_AFTER)
         raise CredentialInvalid("the token is signed with a key that is not known")
 
