@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import ssl
@@ -20,6 +21,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 20.0
+NPM_FAILED = 75
+STRICT = ["--target", "ES2022", "--module", "NodeNext", "--moduleResolution", "NodeNext",
+          "--strict", "--skipLibCheck"]  # fmt: skip
 
 Headers = dict[str, str]
 
@@ -163,3 +167,58 @@ def curl() -> str:
     if found is None:
         pytest.skip("no curl here")
     return found
+
+
+@pytest.fixture(scope="session")
+def package() -> Path:
+    """The built TypeScript client; the test skips where Node or what npm fetches cannot be had."""
+    if shutil.which("npm") is None or shutil.which("node") is None:
+        pytest.skip("Node is absent: the TypeScript client cannot be built")
+    if not (ROOT / ".venv-proto" / "bin" / "python").exists():
+        pytest.skip("no .venv-proto here; `make proto` or `make test` makes it")
+    target = ROOT / ".node-test" / "typescript"
+    target.parent.mkdir(exist_ok=True)
+    (target.parent / ".gitignore").write_text("*\n")
+    done = subprocess.run(
+        [sys.executable, ROOT / "protos" / "typescript" / "build.py", target],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode == NPM_FAILED:
+        pytest.skip(f"npm cannot install what the client needs: {done.stderr[-200:]}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return target
+
+
+@pytest.fixture(scope="session")
+def run_typescript(package: Path) -> Callable[..., str]:
+    """What a program prints that is compiled against the package, as its users' would be."""
+    folder = package / "examples"
+    folder.mkdir(exist_ok=True)
+
+    def run(text: str, **environment: str) -> str:
+        (folder / "example.ts").write_text(text)
+        compiler = package / "node_modules" / ".bin" / "tsc"
+        subprocess.run([compiler, *STRICT, "example.ts"], cwd=folder, check=True, timeout=120)
+        done = subprocess.run(
+            ["node", "example.js"], cwd=folder, env=os.environ | environment,
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def buf_curl(package: Path) -> Callable[[str, str, str], str]:
+    """Calls a gateway by reflection: ``buf_curl(url, header, json)``; what it prints."""
+
+    def call(url: str, header: str, data: str) -> str:
+        done = subprocess.run(
+            [package / "node_modules" / ".bin" / "buf", "curl", "--protocol", "grpc",
+             "--http2-prior-knowledge", "--header", header, "--data", data, url],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        return done.stdout or done.stderr
+
+    return call
