@@ -1,0 +1,194 @@
+"""One process or three: callers cannot tell."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from marketcal import Client, errors
+from marketcal.v1 import forecast_pb2 as pb
+from marketcal.v1 import forecast_pb2_grpc, legacy_pb2, legacy_pb2_grpc
+
+READY_SECONDS = 60.0
+SECRET = "f0c1a7d25be94863a1d7e6025cb83f9e"
+VALUES = [0.4 + 0.001 * (step % 60) for step in range(96)]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + READY_SECONDS
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true in time"
+        threading.Event().wait(0.02)
+
+
+@dataclass
+class Deployment:
+    """Where a gateway answers, and a key for it."""
+
+    address: str
+    forecaster: str
+    viewer: str
+
+    def client(self, key: str | None = None) -> Client:
+        """The SDK as it comes."""
+        return Client(self.address, key=key or self.forecaster)
+
+
+@dataclass
+class Roles:
+    """Starts roles in one folder."""
+
+    folder: Path
+    environment: dict[str, str]
+    stack: ExitStack
+
+    def run(self, *arguments: str) -> str:
+        """What a command prints."""
+        command = [sys.executable, "-m", "gateway.cli.main", *arguments]
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True,
+            timeout=60, check=True,
+        )  # fmt: skip
+        return done.stdout.strip()
+
+    def start(self, role: str, **settings: str) -> Callable[[], str]:
+        """Starts a role; what is returned waits for its address."""
+        ready = self.folder / f"{role}.ready"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gateway.cli.main", "serve", role, "--port", "0",
+             "--ready-file", ready],
+            cwd=self.folder, env=self.environment | settings,
+        )  # fmt: skip
+        self.stack.callback(process.wait, 30)
+        self.stack.callback(process.terminate)
+
+        def address() -> str:
+            wait_for(lambda: ready.exists() or process.poll() is not None)
+            return str(json.loads(ready.read_text())["address"])
+
+        return address
+
+
+@pytest.fixture(scope="module", params=["one process", "three processes"])
+def deployment(
+    request: pytest.FixtureRequest, published: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
+    environment = {name: value for name, value in os.environ.items() if "MARKETCAL_" not in name}
+    environment |= {
+        "MARKETCAL_FORECAST__IN_PROCESS": "always",
+        "MARKETCAL_FLOWS__LAKE": str(published.lake),
+        "MARKETCAL_UPSTREAM__SECRET": SECRET,
+        "MARKETCAL_TELEMETRY__PROMETHEUS_PORT": "0",
+    }
+    with ExitStack() as stack:
+        roles = Roles(tmp_path_factory.mktemp("roles"), environment, stack)
+        keys = [roles.run("keys", "create", "--role", role) for role in ("forecaster", "viewer")]
+        behind: dict[str, str] = {}
+        if request.param == "three processes":
+            forecasts = roles.start("forecast-service")
+            calibration = roles.start("calibration-service")
+            behind = {
+                "MARKETCAL_UPSTREAM__FORECAST": forecasts(),
+                "MARKETCAL_UPSTREAM__SCOREBOARD": calibration(),
+                "MARKETCAL_UPSTREAM__MARKET": calibration(),
+                "MARKETCAL_UPSTREAM__ALERT": calibration(),
+            }
+        made = Deployment(roles.start("gateway", **behind)(), *keys)
+        with made.client() as client:
+            wait_for(lambda: answers(client))
+        yield made
+
+
+def answers(client: Client) -> bool:
+    """Whether reads have their tables."""
+    try:
+        return bool(next(iter(client.list_scores(page_size=1))).market_id)
+    except errors.Unavailable:
+        return False
+
+
+def test_a_forecast_is_answered(deployment: Deployment) -> None:
+    with deployment.client() as client:
+        answer = client.forecast("polymarket:1", VALUES, horizon_steps=4)
+    assert [len(path.values) for path in answer.quantile_paths] == [4, 4, 4]
+    assert answer.meta.served_by == "in-process"
+
+
+def test_a_batch_keeps_good_items_beside_a_bad_one(deployment: Deployment) -> None:
+    items = [pb.ForecastRequest(market_id="m", values=values) for values in (VALUES, [2.0, 3.0])]
+    with deployment.client() as client:
+        good, bad = client.batch_forecast(items).results
+    assert good.HasField("forecast")
+    assert bad.HasField("error")
+
+
+def test_reads_page_through_everything(deployment: Deployment) -> None:
+    with deployment.client() as client:
+        scores = list(client.list_scores(page_size=50))
+        market = client.get_market(scores[0].market_id)
+        explained = client.explain_trust(scores[0].market_id)
+    assert len({score.market_id for score in scores}) == len(scores) > 50
+    assert market.market_id == scores[0].market_id
+    assert explained.trust.score == scores[0].trust.score
+
+
+def test_refusals_are_of_the_same_class_with_the_same_details(deployment: Deployment) -> None:
+    with deployment.client() as client:
+        with pytest.raises(errors.InvalidArgument) as invalid:
+            client.forecast("m", [0.5, 1.5])
+        with pytest.raises(errors.MarketNotFound) as unknown:
+            client.get_market("polymarket:unknown")
+        with pytest.raises(errors.InvalidPageToken):
+            next(iter(client.list_scores(page_token="nonsense")))
+    assert [violation.field for violation in invalid.value.violations] == ["values[1]"]
+    assert unknown.value.resource == ("marketcal.v1.Market", "polymarket:unknown")
+    assert len(unknown.value.request_id) == 32
+
+
+def test_strangers_and_viewers_are_refused_at_the_front(deployment: Deployment) -> None:
+    with (
+        deployment.client("mk_nobody") as stranger,
+        pytest.raises(errors.CredentialInvalid),
+    ):
+        stranger.get_market("m")
+    with deployment.client(deployment.viewer) as viewer, pytest.raises(errors.ScopeMissing) as kept:
+        viewer.forecast("m", VALUES)
+    assert kept.value.metadata == {"required_scope": "forecast.read"}
+
+
+def test_older_paths_answer(deployment: Deployment) -> None:
+    with grpc.insecure_channel(deployment.address) as channel:
+        old: Any = legacy_pb2_grpc.CompatServiceStub(channel)
+        answer = old.TsfmForecast(
+            legacy_pb2.TsfmForecastRequest(market_id="m", y=VALUES, horizon_steps=3),
+            metadata=(("x-api-key", deployment.forecaster),), timeout=20,
+        )  # fmt: skip
+    assert {level: len(path.values) for level, path in answer.yhat_q.items()} == {
+        "0.1": 3, "0.5": 3, "0.9": 3,
+    }  # fmt: skip
+
+
+def test_a_stream_that_is_not_there_yet_says_so(deployment: Deployment) -> None:
+    with grpc.insecure_channel(deployment.address) as channel:
+        stub: Any = forecast_pb2_grpc.ForecastServiceStub(channel)
+        watched = stub.WatchForecast(
+            pb.WatchForecastRequest(market_id="m"),
+            metadata=(("authorization", f"Bearer {deployment.forecaster}"),), timeout=20,
+        )  # fmt: skip
+        with pytest.raises(grpc.RpcError) as caught:
+            next(watched)
+    error: Any = caught.value
+    assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert dict(error.trailing_metadata())["x-request-id"]
