@@ -44,7 +44,7 @@ _COUNTER, _GAUGE, _HISTOGRAM = Kind.COUNTER, Kind.GAUGE, Kind.HISTOGRAM
 
 RPC_DURATION = Metric(
     "rpc_server_duration_milliseconds", _HISTOGRAM, "ms",
-    "Time from the arrival of a call to its end, by gRPC code (a number, 0 is OK).",
+    "Time from the arrival of a call to its end, by gRPC code (a number); bars of OK, 0, alone.",
     ("rpc_service", "rpc_method", "rpc_grpc_status_code"), "rpc.server.duration",
 )  # fmt: skip
 RPC_ACTIVE = Metric(

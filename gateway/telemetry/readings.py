@@ -89,7 +89,7 @@ class Sources:
 
 def readings(of: Sources) -> Iterator[Reading]:
     """Every value there is now; may be called from any thread."""
-    yield from _calls(of.calls)
+    yield from calls_readings(of.calls)
     yield from _limits(of)
     yield from _tables(of)
     if of.forecaster is not None:
@@ -101,18 +101,23 @@ def readings(of: Sources) -> Iterator[Reading]:
             yield Reading(at.SPANS, (outcome,), getattr(of.outbox, outcome))
 
 
-def _calls(calls: Calls) -> Iterator[Reading]:
+def calls_readings(calls: Calls) -> Iterator[Reading]:
+    """Figures of the calls."""
     for method in list(calls.methods.values()):
         of = (method.service, method.method)
         yield Reading(at.RPC_ACTIVE, of, method.active)
         for code, durations in list(method.ended.items()):
-            yield Reading(at.RPC_DURATION, (*of, str(code)), _of_durations(durations))
+            yield Reading(at.RPC_DURATION, (*of, str(code)), _of_durations(code, durations))
     for reason, count in list(calls.refusals.items()):
         yield Reading(at.REFUSALS, (reason,), count)
 
 
-def _of_durations(durations: Durations) -> Distribution:
-    return Distribution(BOUNDS_MS, tuple(durations.counts), durations.total)
+def _of_durations(code: int, durations: Durations) -> Distribution:
+    """All bars of calls that went well; one of the others, lest strangers make the page long."""
+    counts = tuple(durations.counts)
+    if code == 0:
+        return Distribution(BOUNDS_MS, counts, durations.total)
+    return Distribution(BOUNDS_MS[-1:], (sum(counts),), durations.total)
 
 
 def _limits(of: Sources) -> Iterator[Reading]:
