@@ -41,10 +41,12 @@ class Service(forecast_pb2_grpc.ForecastServiceServicer):
     began: asyncio.Event = field(default_factory=asyncio.Event)
     may_end: asyncio.Event = field(default_factory=asyncio.Event)
     granted: list[float] = field(default_factory=list)
+    peers: set[str] = field(default_factory=set)
 
     async def ListModels(self, request: Any, call: Any) -> pb.ListModelsResponse:  # noqa: N802
         """Ends when the test lets it."""
         self.granted.append(call.time_remaining())
+        self.peers.add(call.context.peer())
         self.began.set()
         await self.may_end.wait()
         return pb.ListModelsResponse(next_page_token="done")
@@ -58,8 +60,10 @@ class Service(forecast_pb2_grpc.ForecastServiceServicer):
         raise Panic(f"secret of {__file__}")
 
     async def WatchForecast(self, request: Any, call: Any) -> AsyncIterator[Any]:  # noqa: N802
-        """One message, then a failure that nobody foresaw."""
+        """One message, then a failure that nobody foresaw; or nothing more, without an end."""
         yield pb.WatchForecastResponse()
+        if request.market_id == "endless":
+            await asyncio.Event().wait()
         raise ZeroDivisionError(f"secret of {__file__}")
 
     async def Forecast(self, request: Any, call: Any) -> pb.ForecastResponse:  # noqa: N802
@@ -71,6 +75,7 @@ class Service(forecast_pb2_grpc.ForecastServiceServicer):
 class Served:
     """A gateway of `Service` alone."""
 
+    port: int
     gateway: Gateway
     service: Service
     stub: Any
@@ -82,8 +87,8 @@ def serve(server_loop: Any, open_channel: Any) -> Iterator[Callable[..., Served]
     """Serves `Service` behind a pipeline with the given limits."""
     with ExitStack() as stack:
 
-        def start(*, in_flight: int = 8, drain_seconds: float = 5.0) -> Served:
-            settings = load({"gateway": {"port": 0, "drain_seconds": drain_seconds}}).gateway
+        def start(*, in_flight: int = 8, **given: float) -> Served:
+            settings = load({"gateway": {"port": 0, "drain_seconds": 5.0} | given}).gateway
             pipeline = Pipeline(
                 telemetry=Telemetry(),
                 admissions=(),
@@ -106,7 +111,7 @@ def serve(server_loop: Any, open_channel: Any) -> Iterator[Callable[..., Served]
             stack.callback(lambda: server_loop.call(service.may_end.set))
             channel = stack.enter_context(open_channel(f"127.0.0.1:{port}"))
             stub = forecast_pb2_grpc.ForecastServiceStub(channel)
-            return Served(gateway, service, stub, server_loop)
+            return Served(port, gateway, service, stub, server_loop)
 
         yield start
 
@@ -185,12 +190,12 @@ def test_a_request_id_cannot_carry_a_line_break(sent: str | bytes) -> None:
     assert call.trailers == [("x-request-id", call.request_id)]
 
 
-def test_a_call_above_the_concurrency_limit_is_told_to_come_back(
-    serve: Callable[..., Served], refused: Any
+def test_a_call_above_what_may_be_under_way_is_told_to_come_back(
+    serve: Callable[..., Served], refused: Any, until: Any
 ) -> None:
     served = serve(in_flight=1)
-    first = served.stub.ListModels.future(MODELS, timeout=20)
-    served.loop.run(served.service.began.wait())
+    held = [served.stub.ListModels.future(MODELS, timeout=20) for _ in range(2)]  # two always may
+    until(lambda: len(served.service.granted) == 2)
 
     refusal = refused(served.stub.ListModels, MODELS)
 
@@ -199,7 +204,7 @@ def test_a_call_above_the_concurrency_limit_is_told_to_come_back(
     assert refusal.trailers["grpc-retry-pushback-ms"] == "100"
     assert refusal.trailers["retry-after"] == "1"
     served.loop.call(served.service.may_end.set)
-    assert first.result().next_page_token == "done"
+    assert [call.result().next_page_token for call in held] == ["done", "done"]
     assert served.stub.ListModels(MODELS, timeout=20).next_page_token == "done"
 
 
@@ -257,6 +262,39 @@ def test_a_call_in_flight_is_completed_by_the_drain(serve: Callable[..., Served]
     served.loop.run(drain_while_it_ends())
 
     assert first.result().next_page_token == "done"
+
+
+def test_the_drain_sends_streams_elsewhere_at_once(
+    serve: Callable[..., Served], read_refusal: Any
+) -> None:
+    served = serve(drain_seconds=30.0)
+    watched = served.stub.WatchForecast(pb.WatchForecastRequest(market_id="endless"), timeout=20)
+    next(watched)
+
+    served.loop.run(served.gateway.drain())  # it waits 20 s at most, the stream would last longer
+
+    with pytest.raises(grpc.RpcError) as caught:
+        next(watched)
+    refusal = read_refusal(caught.value)
+    assert (refusal.code, refusal.reason) == ("UNAVAILABLE", "DRAINING")
+    assert "RetryInfo" in refusal.details
+
+
+def test_calls_go_on_when_their_connection_has_reached_its_age(
+    serve: Callable[..., Served], server_loop: Any
+) -> None:
+    served = serve(max_connection_seconds=0.2)
+    server_loop.call(served.service.may_end.set)
+    began, calls = time.monotonic(), 0
+
+    with grpc.insecure_channel(f"127.0.0.1:{served.port}") as channel:  # as gRPC makes it
+        stub = forecast_pb2_grpc.ForecastServiceStub(channel)
+        while time.monotonic() - began < 1.5:
+            assert stub.ListModels(MODELS, timeout=20).next_page_token == "done"
+            calls += 1
+
+    assert len(served.service.peers) > 2, "the server has closed no connection"
+    assert calls > 100
 
 
 def test_the_drain_ends_calls_that_outlast_it(serve: Callable[..., Served], refused: Any) -> None:
