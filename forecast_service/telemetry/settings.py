@@ -92,7 +92,7 @@ def parse_headers(given: SecretStr | None) -> dict[str, str]:
         return {}
     found = {}
     for pair in given.get_secret_value().split(","):
-        name, equals, value = pair.strip().partition("=")
+        name, equals, value = (part.strip() for part in pair.partition("="))
         if not name or not equals or not f"{name}{value}".isprintable():
             raise ValueError("otlp_headers: must read name=value,name=value")
         found[name] = value
