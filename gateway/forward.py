@@ -183,7 +183,6 @@ def _channel(address: str, settings: UpstreamSettings) -> grpc.aio.Channel:
         ("grpc.max_reconnect_backoff_ms", 1000),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.use_local_subchannel_pool", 1),
-        ("grpc.enable_retries", 0),  # the caller's to decide
     ]
     if settings.ca is None:
         return grpc.aio.insecure_channel(address, options=options)
