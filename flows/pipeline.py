@@ -81,6 +81,7 @@ def begin(
         interval_start=until - longest,
         interval_end=until,
         forecast=settings.load_forecast(),
+        telemetry=settings.load_telemetry(),
         now=lambda: datetime.now(UTC),
         progress=progress or silent,
     )
@@ -119,6 +120,7 @@ def under_way(run: Run) -> Iterator[None]:
     """What surrounds the stages of a run: its row, its span, and where parts are computed."""
     with (
         run.recorded(),
+        telemetry.sent(run),
         telemetry.run_span(run),
         naming_damage(run.lake),
         spread_over(run.settings.ray_address) as run.spread,

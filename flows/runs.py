@@ -17,6 +17,7 @@ from opentelemetry.trace import Tracer, get_tracer
 from flows.fan_out import InTurn, Spread
 from flows.settings import FlowSettings
 from forecast_service.settings import ForecastSettings
+from forecast_service.telemetry.settings import TelemetrySettings
 from market_data.intake import Progress, silent
 from market_data.lake import Lake, polars_schema
 from market_data.schemas import SCHEMA_VERSION
@@ -80,6 +81,7 @@ class Run:
         now: the clock of the run's own row.
         parameters: what else shapes the result, as plain values.
         tracer: gets a span for the run and one for each stage.
+        telemetry: where spans go, in a process without a provider of its own.
         progress: called with (stage, done, in all or None): at the start of a stage with nothing
             done, while it ingests, and when its rows are committed with all done.
         stages: what each finished stage did.
@@ -96,6 +98,7 @@ class Run:
     spread: Spread = field(default_factory=InTurn)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     tracer: Tracer = field(default_factory=lambda: get_tracer("marketcal.flows"))
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     progress: Progress = silent
     stages: dict[str, StageCount] = field(default_factory=dict)
     under_way: str | None = None

@@ -17,6 +17,7 @@ from flows.evaluation_settings import EvaluationSettings
 from flows.questions_settings import QuestionSettings
 from flows.retention_settings import RetentionSettings
 from forecast_service.settings import ForecastSettings
+from forecast_service.telemetry.settings import TelemetrySettings
 
 
 class FlowSettings(BaseModel):
@@ -138,6 +139,7 @@ class _Process(FileAndEnvironment):
 
     flows: FlowSettings = FlowSettings()
     forecast: ForecastSettings = ForecastSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
 
 def load() -> FlowSettings:
@@ -148,3 +150,8 @@ def load() -> FlowSettings:
 def load_forecast() -> ForecastSettings:
     """The section ``forecast`` from environment and file: which models there are."""
     return _Process().forecast
+
+
+def load_telemetry() -> TelemetrySettings:
+    """The section ``telemetry`` from environment and file: where spans go."""
+    return _Process().telemetry

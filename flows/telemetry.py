@@ -1,8 +1,9 @@
 """One span per run of a pipeline and, below it, one per stage.
 
-Spans go to the process's OpenTelemetry provider when it has one; without one nothing is recorded,
-and nothing is sent from here in either case. A span says what kind of error there was, never its
-text: that may hold an address, and stands in the run's row.
+Spans go to the process's OpenTelemetry provider when it has one, else to the collector of the
+settings; without either nothing is recorded and nothing is sent. Calls to a gateway belong to the
+span of the stage that makes them, since the client sends its W3C context. A span says what kind of
+error there was, never its text: that may hold an address, and stands in the run's row.
 """
 
 from __future__ import annotations
@@ -12,9 +13,34 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import TracebackType
 
-from opentelemetry.trace import Span, Status, StatusCode
+from opentelemetry.trace import (
+    ProxyTracerProvider,
+    Span,
+    Status,
+    StatusCode,
+    get_tracer_provider,
+)
 
 from flows.runs import Run, StageCount
+
+
+@contextmanager
+def sent(run: Run) -> Iterator[None]:
+    """Sends the spans of a run to the collector of its settings, the last ones at its end."""
+    if not run.telemetry.otlp_endpoint or not isinstance(
+        get_tracer_provider(), ProxyTracerProvider
+    ):
+        yield
+        return
+    from forecast_service.telemetry.export import traces_of
+
+    traces, before = traces_of(run.telemetry, "flows"), run.tracer
+    run.tracer = traces.provider.get_tracer("marketcal.flows")
+    try:
+        yield
+    finally:
+        run.tracer = before
+        traces.close()
 
 
 @contextmanager

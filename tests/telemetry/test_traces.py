@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from flows import pipeline
 from flows.runs import Run, StageCount
 from flows.settings import FlowSettings
+from forecast_service.telemetry.settings import TelemetrySettings
 from marketcal import Client, forecast_request
 from marketcal.errors import MarketcalError
 
@@ -140,7 +141,7 @@ def test_a_forwarded_call_goes_on_in_the_same_trace(
 
 
 def test_a_flow_that_asks_a_gateway_is_the_beginning_of_its_trace(
-    serve_seen: Any, stack: ExitStack, tracer: Any, collector: Any, until: Any, tmp_path: Path
+    serve_seen: Any, stack: ExitStack, collector: Any, until: Any, tmp_path: Path
 ) -> None:
     gateway = serve_seen(stack)
     seen: list[tuple[str, str]] = []
@@ -154,12 +155,15 @@ def test_a_flow_that_asks_a_gateway_is_the_beginning_of_its_trace(
         return StageCount(1, len(done.results))
 
     run = pipeline.begin(datetime(2026, 10, 1, tzinfo=UTC), FlowSettings(lake=str(tmp_path)))
-    run.tracer = tracer
+    run.telemetry = TelemetrySettings(otlp_endpoint=collector.url, sample_ratio=1.0)
     pipeline.carry_out(run, [pipeline.as_task(asking)])
     until(lambda: bool(collector.named("marketcal.v1.ForecastService/BatchForecast")))
 
     (server,) = collector.named("marketcal.v1.ForecastService/BatchForecast")
     assert [(server.trace, server.parent)] == seen
+    (whole,), (stage,) = collector.named("daily"), collector.named("daily asking")
+    assert (stage.id, stage.parent, whole.parent) == (server.parent, whole.id, "")
+    assert {span.service for span in (whole, stage)} == {"marketcal-flows"}
 
 
 def test_a_caller_s_decision_not_to_record_is_followed(
