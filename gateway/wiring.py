@@ -46,10 +46,14 @@ def utc_now() -> datetime:
 
 
 def open_keys(url: str, actor: Actor = UNNAMED) -> KeyStore:
-    """The key store at ``url``, changed by ``actor``; the folder of a new SQLite file is made."""
+    """The key store at ``url``, changed by ``actor``; a new SQLite file is its owner's alone."""
     parsed = sa.make_url(url)
-    if parsed.get_backend_name() == "sqlite" and parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    database = parsed.database or ":memory:"
+    if parsed.get_backend_name() == "sqlite" and not database.startswith((":", "file:")):
+        file = Path(database)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):  # SQLite says what is wrong with the file
+            file.touch(0o600)
     return KeyStore(sa.create_engine(parsed), utc_now, actor)
 
 
