@@ -211,7 +211,7 @@ class OpenStreams:
             Overloaded: there are too many.
             Draining: this server is shutting down.
         """
-        caller = call.caller or call.address
+        caller = call.caller or call.network
         if self._draining:
             raise Draining("this server is shutting down", retry_after=RETRY_AFTER)
         if self._count >= self._limit:
