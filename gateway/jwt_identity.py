@@ -62,6 +62,7 @@ class JwtIdentity:
         keys: the provider's public keys.
         clock: monotonic seconds.
         now: the wall clock.
+        capacity: checked tokens that are remembered; the oldest leave first.
     """
 
     def __init__(
@@ -70,7 +71,10 @@ class JwtIdentity:
         keys: Jwks,
         clock: Callable[[], float],
         now: Callable[[], datetime],
+        *,
+        capacity: int = REMEMBERED,
     ) -> None:
+        self._capacity = capacity
         self._settings = settings
         self._keys = keys
         self._clock = clock
@@ -143,7 +147,7 @@ class JwtIdentity:
         digest = _digest(token)
         self._checked[digest] = _Checked(identity, self._clock() + left, self._keys.generation)
         self._checked.move_to_end(digest)
-        if len(self._checked) > REMEMBERED:
+        if len(self._checked) > self._capacity:
             self._checked.popitem(last=False)
 
 

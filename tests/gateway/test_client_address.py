@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gateway import addresses, placeholder_passwords
 from gateway.addresses import caller_network, forwarded_address, parse_address
-from gateway.call import Call
+from gateway.call import Call, Identity
 from gateway.contract import read_methods
 from gateway.interceptors.client_address import ClientAddress
 from gateway.keys import new_key
@@ -76,6 +76,14 @@ def test_a_trusted_proxy_names_the_caller(header: Any, address: str) -> None:
 def test_nobody_else_is_believed(peer: str) -> None:
     assert located(peer, "203.0.113.5") == located(peer, None)
     assert located("ipv4:10.0.0.1:1", "203.0.113.5", trusted=()) == "10.0.0.1"
+
+
+def test_a_gateway_in_front_whose_handover_was_accepted_is_believed() -> None:
+    context: Any = Context("ipv4:192.0.2.200:1")
+    call = Call(METHOD, context, {"x-forwarded-for": "203.0.113.5"}, 0.0)
+    call.identity = Identity("k", "viewer", frozenset(), 0.0, 0, unlimited=True)
+    ClientAddress(())(call)
+    assert (call.address, call.network) == ("203.0.113.5", "203.0.113.5")
 
 
 def test_a_proxy_over_ipv6_is_known_by_its_network() -> None:
