@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from ipaddress import ip_network
 
 from gateway.call import Admission
 from gateway.certificate_identity import CertificateIdentity
@@ -59,7 +60,7 @@ def identification(
     )
     rules: tuple[Admission, ...] = (
         Handover(secret.get_secret_value() if secret else None),
-        ClientAddress(identity.trusted_networks),
+        ClientAddress([ip_network(text) for text in identity.trusted_proxies]),
         authentication,
         require_scope,
     )

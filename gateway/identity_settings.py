@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from gateway.addresses import IpNetwork
 from gateway.server_settings import is_loopback
 
 RoleName = Literal["viewer", "forecaster", "operator", "admin"]
@@ -41,11 +40,6 @@ class IdentitySettings(BaseModel):
     trusted_proxies: tuple[str, ...] = Field(
         (), description="Addresses or networks whose `x-forwarded-for` is believed."
     )
-
-    @property
-    def trusted_networks(self) -> tuple[IpNetwork, ...]:
-        """The trusted proxies as networks."""
-        return tuple(map(ipaddress.ip_network, self.trusted_proxies))
 
     @field_validator("trusted_proxies")
     @classmethod
