@@ -146,12 +146,18 @@ class CallAudit:
             NotReady: the attempt cannot be written, so the body does not run.
         """
         audit_id = await self._begin(call)
+        outcome = "INTERNAL"
         try:
             yield
-        except BaseException as error:
-            await self._end(call, audit_id, _outcome(error, call))
+            outcome = call.code
+        except MarketcalError as refusal:
+            outcome = refusal.code
             raise
-        await self._end(call, audit_id, call.code)
+        except (TimeoutError, asyncio.CancelledError):
+            outcome = "CANCELLED" if call.time_remaining() > 0 else "DEADLINE_EXCEEDED"
+            raise
+        finally:
+            await self._end(call, audit_id, outcome)
 
     async def _begin(self, call: Call) -> int:
         role = call.identity.role if call.identity else ""
@@ -180,14 +186,6 @@ class CallAudit:
     def close(self) -> None:
         """Waits for what is being written."""
         self._threads.shutdown()
-
-
-def _outcome(error: BaseException, call: Call) -> str:
-    if isinstance(error, MarketcalError):
-        return error.code
-    if isinstance(error, TimeoutError) or call.time_remaining() <= 0:
-        return "DEADLINE_EXCEEDED"
-    return "CANCELLED" if isinstance(error, asyncio.CancelledError) else "INTERNAL"
 
 
 def note_resource(call: Call, request: Any) -> None:
