@@ -153,7 +153,10 @@ class CallAudit:
         except MarketcalError as refusal:
             outcome = refusal.code
             raise
-        except (TimeoutError, asyncio.CancelledError):
+        except TimeoutError:
+            outcome = "DEADLINE_EXCEEDED"
+            raise
+        except asyncio.CancelledError:
             outcome = "CANCELLED" if call.time_remaining() > 0 else "DEADLINE_EXCEEDED"
             raise
         finally:
