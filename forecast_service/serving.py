@@ -13,7 +13,8 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -288,16 +289,40 @@ def start_cluster() -> tuple[str, Path]:
     import ray
 
     folder = Path(tempfile.mkdtemp(prefix="marketcal-ray-"))
-    context: Any = ray.init(
-        address="local",
-        namespace="serve",
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=100 << 20,
-        _temp_dir=str(folder),
-    )
+    with _no_cloud(folder / "home"):
+        context: Any = ray.init(
+            address="local",
+            namespace="serve",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=100 << 20,
+            _temp_dir=str(folder),
+        )
     return str(context.address_info["gcs_address"]), folder
+
+
+@contextmanager
+def _no_cloud(home: Path) -> Iterator[None]:
+    """Lets a cluster that starts meanwhile know that no cloud made it.
+
+    Ray 2.60 else asks the addresses at which clouds describe their machines, with usage reports
+    switched off too; a file in the home of its processes keeps it from that. Ray's token stays
+    where it is.
+    """
+    before = os.environ.get("HOME")
+    own = Path.home() / ".ray"
+    own.mkdir(mode=0o700, exist_ok=True)
+    home.mkdir(mode=0o700)
+    (home / ".ray").symlink_to(own)
+    (home / "ray_bootstrap_config.yaml").write_text("{}\n")
+    os.environ["HOME"] = str(home)
+    try:
+        yield
+    finally:
+        os.environ.pop("HOME")
+        if before is not None:
+            os.environ["HOME"] = before
 
 
 def verify_weights(settings: ForecastSettings) -> None:
