@@ -29,6 +29,9 @@ REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 """The same messages under the name that newer clients ask for first."""
 _INFRASTRUCTURE = {HEALTH: _HEALTH, REFLECTION: _REFLECTION}
 
+QUIET_SECONDS = 0.5
+QUIET_LOOKS = 3
+"""Turns of the event loop without a call under way that are a quiet moment."""
 READ_SCOPE = "scoreboard.read"
 """What a caller of reflection needs where strangers can reach the server."""
 
@@ -188,7 +191,20 @@ class Gateway:
         self._health.drain()
         await asyncio.sleep(self._settings.drain_notice_seconds)
         self._pipeline.streams.drain()
+        await self._quiet_moment()
         await self._server.stop(self._settings.drain_seconds)
+
+    async def _quiet_moment(self) -> None:
+        """Waits a little for nothing to be under way.
+
+        gRPC cancels what has arrived and not begun when the server stops, which callers without the
+        published retry policy would see.
+        """
+        end = asyncio.get_running_loop().time() + QUIET_SECONDS
+        quiet = 0
+        while quiet < QUIET_LOOKS and asyncio.get_running_loop().time() < end:
+            quiet = 0 if self._pipeline.work.cost else quiet + 1
+            await asyncio.sleep(0)
 
     async def wait(self) -> None:
         """Returns when the server has stopped."""

@@ -46,7 +46,8 @@ RETRY_POLICY = {
     "initialBackoff": "0.1s",
     "maxBackoff": "2s",
     "backoffMultiplier": 2,
-    "retryableStatusCodes": ["UNAVAILABLE"],
+    # gRPC ends with CANCELLED what a server has not begun when it shuts down.
+    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
 }
 RETRY_THROTTLING = {"maxTokens": 100, "tokenRatio": 0.1}
 REPEATABLE = (MethodOptions.NO_SIDE_EFFECTS, MethodOptions.IDEMPOTENT)

@@ -49,6 +49,11 @@ class Work:
         self._new = partial(InFlight, least=least, most=most, max_wait=max_wait, clock=clock)
         self.by_scope: dict[str, InFlight] = {}
 
+    @property
+    def cost(self) -> int:
+        """Cost of all that is under way."""
+        return sum(in_flight.cost for in_flight in self.by_scope.values())
+
     def hold(self, call: Call) -> Place:
         """A place for ``call``, taken on entering a ``with``; refused there with Overloaded."""
         scope = call.method.scope or ""

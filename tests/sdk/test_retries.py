@@ -66,7 +66,7 @@ def test_the_service_config_says_what_the_options_of_the_methods_say(
 def test_only_what_never_ran_is_repeated_and_not_without_end(config: dict[str, Any]) -> None:
     for entry in config["methodConfig"]:
         policy = entry["retryPolicy"]
-        assert policy["retryableStatusCodes"] == ["UNAVAILABLE"]
+        assert policy["retryableStatusCodes"] == ["UNAVAILABLE", "CANCELLED"]
         assert 2 <= policy["maxAttempts"] <= 5
     assert config["retryThrottling"]["maxTokens"] > 0
 

@@ -15,6 +15,8 @@ export const DEFAULT_TIMEOUT_MS = 10_000;
 const ATTEMPTS = 4;
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 2_000;
+/** gRPC ends with CANCELLED what a server has not begun when it shuts down. */
+const REPEATED = new Set([Code.Unavailable, Code.Canceled]);
 
 /** How a gateway is reached. */
 export interface Options {
@@ -86,7 +88,7 @@ const retries: Interceptor = (next) => async (request) => {
     try {
       return await next(request);
     } catch (thrown) {
-      const pause = repeatable && attempt < ATTEMPTS ? pauseAfter(thrown, attempt) : undefined;
+      const pause = repeatable && attempt < ATTEMPTS && !request.signal.aborted ? pauseAfter(thrown, attempt) : undefined;
       if (pause === undefined) throw thrown;
       await sleep(pause, request.signal);
     }
@@ -96,7 +98,7 @@ const retries: Interceptor = (next) => async (request) => {
 /** Milliseconds to wait before a call is repeated; undefined where it must not be. */
 function pauseAfter(thrown: unknown, attempt: number): number | undefined {
   const error = ConnectError.from(thrown);
-  if (error.code !== Code.Unavailable) return undefined;
+  if (!REPEATED.has(error.code)) return undefined;
   const told = error.metadata.get("grpc-retry-pushback-ms");
   if (told !== null) return Number(told) >= 0 ? Number(told) : undefined;
   return Math.random() * Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** attempt);
