@@ -33,13 +33,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from forecast_service.baselines.registry import forecast
 from forecast_service.batch import Batch, InvalidAnswerError
 from forecast_service.models.errors import WeightsError
+from forecast_service.models.onnx_runtime import ort, ort_errors
 from forecast_service.models.port import RawBands
 from forecast_service.transform import LOGIT, FloatArray, Transform, expit
 

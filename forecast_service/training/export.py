@@ -11,6 +11,11 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+
+# isort: split
+import forecast_service.models.onnx_runtime  # noqa: F401 - first: it keeps the library quiet
+
+# isort: split
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.calibrate import CalibrationMethod
 from onnxruntime.quantization.shape_inference import quant_pre_process

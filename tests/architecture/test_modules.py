@@ -25,6 +25,7 @@ EDGES = {
     "gateway/wiring.py": "the gateway's process is put together here",
     "gateway/cli/": "a command is a process",
     "gateway/supervisor/": "the supervisor starts processes and gives them an environment",
+    "forecast_service/models/onnx_runtime.py": "ONNX Runtime is kept quiet before its import",
     "forecast_service/serving.py": "Ray is configured by its environment before its import",
     "flows/pipeline.py": "a flow is a process: its interval ends now unless it is told otherwise",
     "market_data/venues/http.py": "the venue adapter dates what it receives",
