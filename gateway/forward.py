@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -69,11 +69,11 @@ class Upstream:
 
         return forward
 
-    def stream(self, method: str) -> Callable[[bytes, Call], AsyncIterator[bytes]]:
+    def stream(self, method: str) -> Callable[[bytes, Call], AsyncGenerator[bytes, None]]:
         """A handler of bytes for the server stream with this full name."""
         send = self._channel.unary_stream(method)
 
-        async def forward(raw: bytes, call: Call) -> AsyncIterator[bytes]:
+        async def forward(raw: bytes, call: Call) -> AsyncGenerator[bytes, None]:
             sent = send(raw, timeout=call.time_remaining(), metadata=self._metadata(call))
             try:
                 async for message in sent:

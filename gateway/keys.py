@@ -265,6 +265,14 @@ class KeyRing:
         """Takes over the stored keys."""
         self._rows = {row.key_id: (row, _identity(row)) for row in rows}
 
+    def has_ended(self, name: str) -> bool:
+        """Whether ``name`` is that of a key whose time is over, or that was revoked."""
+        found = self._rows.get(name)
+        if found is None:
+            return False  # somebody who does not call with a key
+        row, now = found[0], self._now()
+        return row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= now)
+
     def authenticate(self, text: str) -> Identity:
         """Who holds this key.
 

@@ -2,33 +2,34 @@
 
 ::
 
-    request id → span and metrics → errors → authentication → scope → concurrency → deadline
+    request id → span and metrics → errors → authentication → scope → deadline → concurrency
                → size and parse → rate limit → contract rules → audit → handler → size of the answer
 
 `grpc.aio` would run one coroutine per interceptor and call. Here the rules are plain functions in
-one coroutine, which costs a tenth of that, and requests stay bytes until the caller is known, so
-that a stranger cannot make the server parse anything. A call that is forwarded to another process
-stays bytes altogether, unless its cost depends on what stands in it; that process checks the
-contract's rules.
+one coroutine, which costs a tenth of that, and a request is not even read until the caller is
+known, so that a stranger cannot make the server hold or parse anything. A call that is forwarded to
+another process stays bytes altogether, unless its cost depends on what stands in it; that process
+checks the contract's rules.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
 from gateway.call import Admission, Call, Check, Method
 from gateway.deadlines import Deadlines
-from gateway.interceptors.concurrency import OpenStreams, Work
+from gateway.interceptors.concurrency import Work
 from gateway.interceptors.deadline import clamp_deadline
-from gateway.interceptors.errors import as_refusal, send_refusal, write_refusal
+from gateway.interceptors.errors import as_refusal, send_refusal
 from gateway.interceptors.request_id import assign_request_id
+from gateway.interceptors.streams import OpenStreams
 from gateway.interceptors.telemetry import Telemetry
 from marketcal.errors import InvalidArgument, MarketcalError, TooLarge
 
@@ -42,8 +43,9 @@ Answer = Message | bytes
 """An answer, or the bytes that another process sent as one."""
 
 Unary = Callable[[Any, Any], Awaitable[Answer]]
-Streaming = Callable[[Any, Any], AsyncIterator[Answer]]
-Duplex = Callable[[AsyncIterator[Any], Any], AsyncIterator[Message]]
+Streaming = Callable[[Any, Any], AsyncGenerator[Answer, None]]
+Duplex = Callable[[AsyncIterator[Any], Any], AsyncGenerator[Message, None]]
+T = TypeVar("T")
 
 Weigh = Callable[[int], None]
 """Told of the cost of a call before anything is done for it; raises where that is too much now."""
@@ -56,6 +58,25 @@ RateLimit = Callable[[Call, int], Awaitable[None]]
 
 Audit = Callable[[Call], AbstractAsyncContextManager[None]]
 """Stands around a call that may change something."""
+
+
+def _joined(sent: Sequence[tuple[str, str | bytes]]) -> dict[str, str | bytes]:
+    """Metadata of which a key comes more than once: texts by commas (RFC 9110, 5.3)."""
+    joined: dict[str, str | bytes] = {}
+    for key, value in sent:
+        before = joined.get(key)
+        if isinstance(before, str) and isinstance(value, str):
+            value = f"{before},{value}"
+        joined[key] = value
+    return joined
+
+
+async def _receive(call: Call) -> bytes:
+    """The request, of which nothing has been read until now."""
+    raw = await call.context.read()
+    if raw is grpc.aio.EOF:
+        raise InvalidArgument("the call has no request")
+    return raw  # type: ignore[no-any-return]
 
 
 def _of_no_weight(_cost: int) -> None:
@@ -104,11 +125,7 @@ class Pipeline:
             return self._unary(method, handler.unary_unary, self._parsed)
         if handler.unary_stream is not None:
             return self._stream(method, handler.unary_stream, self._parsed)
-        return grpc.stream_stream_rpc_method_handler(
-            self._duplex(method, handler.stream_stream),
-            handler.request_deserializer,
-            handler.response_serializer,
-        )
+        return self._duplex(method, handler)
 
     def wrap_unary_bytes(self, method: Method, handler: Unary) -> grpc.RpcMethodHandler:
         """The same around a handler that is given the request as bytes."""
@@ -118,83 +135,85 @@ class Pipeline:
         """The same around a handler of a stream that is given the request as bytes."""
         return self._stream(method, handler, self._unparsed)
 
-    def _unary(self, method: Method, handler: Unary, read: Read) -> grpc.RpcMethodHandler:
-        async def call_unary(raw: bytes, context: grpc.aio.ServicerContext) -> bytes:
-            call = self._begin(method, context)
-            with self.telemetry.span(call):
-                try:
-                    await self._admit(call)
-                    with self.work.hold(call) as place:
-                        request = await read(call, raw, place.grow)
-                        answer = self._encode(await self._handle(handler, request, call))
-                    context.set_trailing_metadata(tuple(call.trailers))
-                    return answer
-                except PASSED_ON:
-                    raise
-                except ENDINGS:
-                    call.code = "CANCELLED"
-                    raise
-                except BaseException as error:  # noqa: BLE001 - the edge, for panics of extensions too
-                    refusal = self._refuse(call, error)
-            return await send_refusal(refusal, call)
+    # Every method is a stream of requests to gRPC: of a single request it would hold all bytes
+    # before we know who sends them. On the wire there is no difference.
 
-        return grpc.unary_unary_rpc_method_handler(call_unary)
+    def _unary(self, method: Method, handler: Unary, read: Read) -> grpc.RpcMethodHandler:
+        async def answer(call: Call) -> bytes:
+            async with self.deadlines.within(call.time_remaining()):
+                self.work.check(call)
+                raw = await _receive(call)
+                with self.work.hold(call) as place:
+                    request = await read(call, raw, place.grow)
+                    return self._encode(await self._handle(handler, request, call))
+
+        async def call_unary(_requests: Any, context: grpc.aio.ServicerContext) -> bytes:
+            return await self._run(self._begin(method, context), answer)
+
+        return grpc.stream_unary_rpc_method_handler(call_unary)
 
     async def _handle(self, handler: Unary, request: Any, call: Call) -> Answer:
-        async with self.deadlines.within(call.time_remaining()):
-            if not call.method.changes_state:
-                return await handler(request, call)
-            async with self.audit(call):
-                return await handler(request, call)
+        if not call.method.changes_state:
+            return await handler(request, call)
+        async with self.audit(call):
+            return await handler(request, call)
 
     def _stream(self, method: Method, handler: Streaming, read: Read) -> grpc.RpcMethodHandler:
-        async def call_stream(
-            raw: bytes, context: grpc.aio.ServicerContext
-        ) -> AsyncIterator[bytes]:
-            call = self._begin(method, context)
-            with self.telemetry.span(call):
-                try:
-                    await self._admit(call)
-                    with self.streams.hold(call):
-                        request = await read(call, raw, _of_no_weight)
-                        async with self.streams.until(call):
-                            async for message in handler(request, call):
-                                yield self._encode(message)
-                    context.set_trailing_metadata(tuple(call.trailers))
-                except PASSED_ON:
-                    raise
-                except ENDINGS:
-                    call.code = "CANCELLED"
-                    raise
-                except BaseException as error:  # noqa: BLE001 - the edge, for panics of extensions too
-                    write_refusal(self._refuse(call, error), call)
+        async def send(call: Call) -> None:
+            with self.streams.hold(call):
+                async with self.streams.until(call):
+                    request = await read(call, await _receive(call), _of_no_weight)
+                    async with aclosing(handler(request, call)) as messages:
+                        async for message in messages:
+                            await call.context.write(self._encode(message))
 
-        return grpc.unary_stream_rpc_method_handler(call_stream)
+        async def call_stream(_requests: Any, context: grpc.aio.ServicerContext) -> None:
+            await self._run(self._begin(method, context), send)
 
-    def _duplex(self, method: Method, handler: Duplex) -> Duplex:
+        return grpc.stream_stream_rpc_method_handler(call_stream)
+
+    def _duplex(self, method: Method, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
         """A stream of both directions (reflection): admitted before its first request is parsed."""
+        behaviour: Duplex = handler.stream_stream
 
         async def call_duplex(
             requests: AsyncIterator[Any], context: grpc.aio.ServicerContext
-        ) -> AsyncIterator[Message]:
-            call = self._begin(method, context)
-            with self.telemetry.span(call):
-                try:
-                    await self._admit(call)
-                    with self.streams.hold(call):
-                        async for message in handler(requests, call):
-                            yield message
-                    context.set_trailing_metadata(tuple(call.trailers))
-                except ENDINGS:
-                    call.code = "CANCELLED"
-                    raise
-                except BaseException as error:  # noqa: BLE001 - the edge, for panics of extensions too
-                    write_refusal(self._refuse(call, error), call)
+        ) -> None:
+            async def send(call: Call) -> None:
+                messages = behaviour(requests, call)
+                with self.streams.hold(call):
+                    async with self.streams.until(call), aclosing(messages):
+                        async for message in messages:
+                            await context.write(message)
 
-        return call_duplex
+            await self._run(self._begin(method, context), send)
+
+        return grpc.stream_stream_rpc_method_handler(
+            call_duplex, handler.request_deserializer, handler.response_serializer
+        )
+
+    async def _run(self, call: Call, body: Callable[[Call], Awaitable[T]]) -> T:
+        """What ``body`` gives for an admitted call; a refusal in its place, whatever goes wrong."""
+        with self.telemetry.span(call):
+            try:
+                await self._admit(call)
+                given = await body(call)
+                call.context.set_trailing_metadata(tuple(call.trailers))
+                return given
+            except PASSED_ON:
+                raise
+            except ENDINGS:
+                call.code = "CANCELLED"
+                raise
+            except BaseException as error:  # noqa: BLE001 - the edge, for panics of extensions too
+                refusal = self._refuse(call, error)
+        return await send_refusal(refusal, call)
 
     def _begin(self, method: Method, context: grpc.aio.ServicerContext) -> Call:
-        metadata = dict(context.invocation_metadata() or ())
+        sent = context.invocation_metadata() or ()
+        metadata = dict(sent)
+        if len(metadata) != len(sent):
+            metadata = _joined(sent)
         call = Call(method, context, metadata, self.clock(), clock=self.clock)
         assign_request_id(call)
         return call

@@ -186,6 +186,10 @@ class Gateway:
         """Says over the health service whether ``service`` answers ("" is the whole server)."""
         self._health.set(service, serving=serving)
 
+    def end_streams_of(self, gone: Callable[[str], bool]) -> None:
+        """Ends the open streams of callers of whose names ``gone`` holds."""
+        self._pipeline.streams.end_of(gone)
+
     async def drain(self) -> None:
         """NOT_SERVING first, then streams end and no new calls come, then calls in flight end."""
         self._health.drain()

@@ -25,8 +25,9 @@ from gateway.deadlines import Deadlines
 from gateway.gcra import Limiter
 from gateway.hosting import SERVICES, Forecasting, Hosting, host
 from gateway.identification import Identification, identification
-from gateway.interceptors.concurrency import OpenStreams, Work
+from gateway.interceptors.concurrency import Work
 from gateway.interceptors.ratelimit import RateLimit
+from gateway.interceptors.streams import OpenStreams
 from gateway.interceptors.validation import check_rules
 from gateway.keys import KeyRing, KeyStore
 from gateway.pipeline import Pipeline, Sizes
@@ -255,6 +256,7 @@ async def _repeat(parts: Parts, take_over: Callable[[], object]) -> None:
         except Exception:  # noqa: BLE001 - a background edge: what was there goes on being served
             _LOG.exception("cannot refresh; serving what was there before")
         _say_what_answers(parts)
+        parts.gateway.end_streams_of(parts.ring.has_ended)
         await asyncio.sleep(parts.settings.gateway.refresh_seconds)
 
 

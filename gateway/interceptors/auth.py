@@ -66,7 +66,7 @@ class Authentication:
             else:
                 call.identity = self._ring.authenticate(credential)
         except CredentialInvalid:
-            self._count_failure(call.network)
+            count_failure(self._failures, call.network)
             raise
         return None
 
@@ -74,7 +74,7 @@ class Authentication:
         try:
             call.identity = await tokens.authenticate(credential)
         except CredentialInvalid:
-            self._count_failure(call.network)
+            count_failure(self._failures, call.network)
             raise
 
     def _stranger(self, call: Call) -> Identity:
@@ -83,14 +83,18 @@ class Authentication:
         name = f"{self._anonymous.name} {call.network}"  # a limit of its own per address
         return replace(self._anonymous, name=name)
 
-    def _count_failure(self, network: str) -> None:
-        verdict = self._failures.check(
-            network, 1, rate_per_minute=FAILURES_PER_MINUTE, burst=FAILURE_BURST
+
+def count_failure(failures: Limiter, network: str) -> None:
+    """Counts a credential that failed.
+
+    Raises:
+        TooManyFailedCredentials: ``network`` has sent too many.
+    """
+    verdict = failures.check(network, 1, rate_per_minute=FAILURES_PER_MINUTE, burst=FAILURE_BURST)
+    if not verdict.allowed:
+        raise TooManyFailedCredentials(
+            "too many failed credentials from this address", retry_after=verdict.retry_after
         )
-        if not verdict.allowed:
-            raise TooManyFailedCredentials(
-                "too many failed credentials from this address", retry_after=verdict.retry_after
-            )
 
 
 def _credential(metadata: dict[str, str | bytes]) -> str | None:

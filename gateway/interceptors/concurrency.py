@@ -12,14 +12,12 @@ by half of the limit, so that callers who wait as long as they are told get thro
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable
 from functools import partial
 
 from gateway.call import Call
-from marketcal.errors import Draining, Overloaded
+from marketcal.errors import Overloaded
 
 RETRY_AFTER = 0.1
 """Seconds after which a stream may be opened elsewhere, or a call tried again at the earliest."""
@@ -53,6 +51,15 @@ class Work:
     def cost(self) -> int:
         """Cost of all that is under way."""
         return sum(in_flight.cost for in_flight in self.by_scope.values())
+
+    def check(self, call: Call) -> None:
+        """Refuses a call that has no place now, before its request is read.
+
+        Raises:
+            Overloaded: there is too much under way.
+        """
+        place = self.hold(call)
+        place.in_flight.check(place, 1)
 
     def hold(self, call: Call) -> Place:
         """A place for ``call``, taken on entering a ``with``; refused there with Overloaded."""
@@ -100,22 +107,32 @@ class InFlight:
         """Cost that may be under way now."""
         return min(self._most, max(self._least, int(self._rate * self._max_wait)))
 
+    def check(self, place: Place, cost: int) -> int:
+        """How much of ``cost`` the call of ``place`` may take: a huge call counts as a share.
+
+        Raises:
+            Overloaded: there is too much under way.
+        """
+        share = max(1, int(SHARE * self.limit))
+        cost = min(cost, share - place.cost)
+        others = self._calls - bool(place.cost)
+        if others < ALWAYS:
+            return cost
+        limit = self.limit * (RETRIED if BEFORE in place.call.metadata else 1.0)
+        if self._cost + cost > limit or self._callers[place.caller] + cost > share:
+            self.refused += 1
+            raise Overloaded(
+                "more is under way than can be answered soon", retry_after=self._retry_after()
+            )
+        return cost
+
     def take(self, place: Place, cost: int) -> None:
         """Takes ``cost`` more for the call of ``place``.
 
         Raises:
             Overloaded: there is too much under way.
         """
-        limit = self.limit * (RETRIED if BEFORE in place.call.metadata else 1.0)
-        share = max(1, int(SHARE * limit))
-        cost = min(cost, share - place.cost)
-        held = self._callers[place.caller]
-        others = self._calls - bool(place.cost)
-        if others >= ALWAYS and (self._cost + cost > limit or held + cost > share):
-            self.refused += 1
-            raise Overloaded(
-                "more is under way than can be answered soon", retry_after=self._retry_after()
-            )
+        cost = self.check(place, cost)
         self._tick()
         self._calls += not place.cost
         self._cost += cost
@@ -157,15 +174,16 @@ class Place:
     """What one call holds of the work under way.
 
     Attributes:
+        in_flight: of which it is a part.
         call: the call.
         caller: who is counted.
         cost: what it holds; 0 before and after.
     """
 
-    __slots__ = ("_in_flight", "call", "caller", "cost")
+    __slots__ = ("call", "caller", "cost", "in_flight")
 
     def __init__(self, in_flight: InFlight, call: Call) -> None:
-        self._in_flight = in_flight
+        self.in_flight = in_flight
         self.call = call
         self.caller = call.caller
         self.cost = 0
@@ -177,92 +195,11 @@ class Place:
             Overloaded: that is too much now.
         """
         if cost > self.cost:
-            self._in_flight.take(self, cost - self.cost)
+            self.in_flight.take(self, cost - self.cost)
 
     def __enter__(self) -> Place:
-        self._in_flight.take(self, 1)
+        self.in_flight.take(self, 1)
         return self
 
     def __exit__(self, *_ending: object) -> None:
-        self._in_flight.give_back(self)
-
-
-class OpenStreams:
-    """Counts open streams, in all and by caller, and ends those of the contract at the drain.
-
-    Args:
-        limit: streams of all callers.
-        per_caller: streams of one caller; a caller without a key is its address.
-    """
-
-    def __init__(self, limit: int, per_caller: int) -> None:
-        self._limit = limit
-        self._per_caller = per_caller
-        self._callers: Counter[str] = Counter()
-        self._count = 0
-        self._endings: set[asyncio.Timeout] = set()
-        self._draining = False
-
-    @property
-    def count(self) -> int:
-        """Streams that are open."""
-        return self._count
-
-    @contextmanager
-    def hold(self, call: Call) -> Iterator[None]:
-        """A place for the stream of ``call``.
-
-        Raises:
-            Overloaded: there are too many.
-            Draining: this server is shutting down.
-        """
-        caller = call.caller or call.network
-        if self._draining:
-            raise Draining("this server is shutting down", retry_after=RETRY_AFTER)
-        if self._count >= self._limit:
-            raise Overloaded("too many streams are open", retry_after=RETRY_AFTER)
-        if self._callers[caller] >= self._per_caller:
-            raise Overloaded(
-                f"this caller has {self._per_caller} streams open, the most it may",
-                retry_after=RETRY_AFTER,
-                metadata={"limit": "streams_per_caller", "maximum": str(self._per_caller)},
-            )
-        self._count += 1
-        self._callers[caller] += 1
-        try:
-            yield
-        finally:
-            self._count -= 1
-            self._callers[caller] -= 1
-            if not self._callers[caller]:
-                del self._callers[caller]
-
-    @asynccontextmanager
-    async def until(self, call: Call) -> AsyncIterator[None]:
-        """Lets the body run while ``call`` has time, or until the drain.
-
-        Health streams go on: they tell of the drain and end by themselves.
-
-        Raises:
-            TimeoutError: the time is over.
-            Draining: this server is shutting down.
-        """
-        try:
-            async with asyncio.timeout(call.time_remaining()) as ending:
-                if call.method.scope is not None:
-                    self._endings.add(ending)
-                try:
-                    yield
-                finally:
-                    self._endings.discard(ending)
-        except TimeoutError:
-            if self._draining:
-                raise Draining("this server is shutting down", retry_after=RETRY_AFTER) from None
-            raise
-
-    def drain(self) -> None:
-        """Ends the open streams and lets no new ones in: their callers resume elsewhere."""
-        self._draining = True
-        now = asyncio.get_running_loop().time()
-        for ending in self._endings:
-            ending.reschedule(now)
+        self.in_flight.give_back(self)

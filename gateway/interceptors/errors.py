@@ -33,15 +33,8 @@ def as_refusal(error: BaseException, call: Call) -> MarketcalError:
     return InternalError("something unforeseen happened; quote the request id")
 
 
-def write_refusal(error: MarketcalError, call: Call) -> None:
-    """Sets code, details and trailers of a stream; the handler then simply returns."""
-    call.context.set_code(_CODES[error.code])
-    call.context.set_details(error.message)
-    call.context.set_trailing_metadata(_trailers(error, call))
-
-
 async def send_refusal(error: MarketcalError, call: Call) -> NoReturn:
-    """Ends a unary call with code, details and trailers, and with no message before them.
+    """Ends a call with code, details and trailers, and with no message before them.
 
     A unary handler that sets a code and returns sends an empty message first, and a proxy that
     turns answers into JSON then shows that message in place of the error.

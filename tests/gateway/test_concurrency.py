@@ -17,10 +17,10 @@ from gateway.interceptors.concurrency import (
     LONGEST_RETRY,
     RETRY_AFTER,
     InFlight,
-    OpenStreams,
     Place,
     Work,
 )
+from gateway.interceptors.streams import OpenStreams
 from marketcal.errors import Overloaded
 
 METHODS = read_methods()

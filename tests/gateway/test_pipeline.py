@@ -17,9 +17,10 @@ from gateway.call import Call
 from gateway.contract import read_methods
 from gateway.deadlines import Deadlines
 from gateway.gcra import Limiter
-from gateway.interceptors.concurrency import OpenStreams, Work
+from gateway.interceptors.concurrency import Work
 from gateway.interceptors.ratelimit import RateLimit
 from gateway.interceptors.request_id import assign_request_id
+from gateway.interceptors.streams import OpenStreams
 from gateway.interceptors.telemetry import Telemetry
 from gateway.pipeline import Pipeline, Sizes
 from gateway.server import Gateway
