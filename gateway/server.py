@@ -169,7 +169,7 @@ class Gateway:
             TlsError: certificate, key or roots cannot be used.
         """
         settings = self._settings
-        address = f"{settings.host}:{settings.port}"
+        address = settings.address(settings.port)
         try:
             if settings.plaintext:
                 port = self._server.add_insecure_port(address)

@@ -49,6 +49,10 @@ class GatewaySettings(BaseModel):
     hosts: tuple[Hosted, ...] = Field(
         HOSTED, description="Services answered here, unless they have an upstream address."
     )
+    behind: bool = Field(
+        False,
+        description="Take callers over from a gateway in front (upstream.secret), forward nothing.",
+    )
     tls_certificate: Path | None = Field(
         None, description="Certificate chain (PEM). With it the gateway speaks TLS alone."
     )
@@ -119,6 +123,15 @@ class GatewaySettings(BaseModel):
         if self.tls_client_ca is not None and self.tls_certificate is None:
             raise ValueError("tls_client_ca needs tls_certificate and tls_key")
         return self
+
+    def address(self, port: int) -> str:
+        """``host:port`` as clients write it.
+
+        >>> GatewaySettings(host="::1").address(50051)
+        '[::1]:50051'
+        """
+        host = self.host.strip("[]")
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     @property
     def plaintext(self) -> bool:

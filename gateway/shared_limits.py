@@ -15,6 +15,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Sequence
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,9 @@ ANSWER_SECONDS = 0.1
 """How long Redis may take to answer."""
 PAUSE_SECONDS = 1.0
 """How long Redis is left alone after it has not answered."""
+_AWAY = (RedisError, OSError, TimeoutError)
+_NONSENSE = (ValueError, TypeError, IndexError)
+"""What an answer raises that no Redis gives."""
 MOST_TOGETHER = 256
 """Checks in one question."""
 
@@ -61,6 +65,11 @@ class _Question:
     def interval(self) -> float:
         """Seconds in which a token flows back."""
         return 60.0 / self.rate_per_minute
+
+    def answer(self, verdict: Verdict) -> None:
+        """Gives the verdict, unless its caller has gone away."""
+        if not self.verdict.done():
+            self.verdict.set_result(verdict)
 
 
 class SharedLimits:
@@ -98,7 +107,8 @@ class SharedLimits:
             return self._here(question)
         self._waiting.append(question)
         if self._asking is None:
-            self._asking = loop.create_task(self._ask_all())
+            # In a context of its own: what it logs belongs to no single call.
+            self._asking = loop.create_task(self._ask_all(), context=Context())
         return await question.verdict
 
     async def close(self) -> None:
@@ -108,21 +118,26 @@ class SharedLimits:
         await self._redis.aclose()
 
     async def _ask_all(self) -> None:
-        """Asks until nobody waits."""
+        """Asks until nobody waits; whatever goes wrong, everybody gets a verdict."""
+        together: list[_Question] = []
         try:
             while self._waiting:
                 together = self._waiting[:MOST_TOGETHER]
                 del self._waiting[:MOST_TOGETHER]
                 for question, verdict in zip(together, await self._answers(together), strict=True):
-                    if not question.verdict.done():  # else its caller has gone away
-                        question.verdict.set_result(verdict)
+                    question.answer(verdict)
         finally:
             self._asking = None
+            left, self._waiting = [*together, *self._waiting], []
+            for question in left:
+                if not question.verdict.done():
+                    question.answer(self._here(question))
 
     async def _answers(self, together: Sequence[_Question]) -> list[Verdict]:
         try:
             replies = await self._ask(together)
-        except (RedisError, OSError, TimeoutError) as error:
+            verdicts = [_verdict(*pair) for pair in zip(together, replies, strict=True)]
+        except (*_AWAY, *_NONSENSE) as error:
             self._ask_again_at = self._clock() + PAUSE_SECONDS
             if not self.away:
                 self.away = True
@@ -131,7 +146,7 @@ class SharedLimits:
         if self.away:
             self.away = False
             _LOG.info("Redis answers again: limits are shared")
-        return [_verdict(*pair) for pair in zip(together, replies, strict=True)]
+        return verdicts
 
     async def _ask(self, together: Sequence[_Question]) -> list[list[Any]]:
         pipeline = self._redis.pipeline(transaction=False)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from gateway.contract import services
+from gateway.supervisor.ports import is_free
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -184,3 +187,17 @@ def test_reflection_needs_a_key_where_strangers_can_reach_the_server(
     metadata = bearer(own.key("viewer"))
     assert list(stub(iter([question]), metadata=metadata, timeout=20))
     assert check(health_pb2_grpc.HealthStub(own.channel), "") == SERVING
+
+
+def test_an_address_of_ipv6_is_listened_on(serve_gateway: Any, stack: ExitStack) -> None:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            pass
+    except OSError:
+        pytest.skip("this machine has no IPv6 loopback")
+    own = serve_gateway(stack, gateway={"host": "::1"})
+
+    with grpc.insecure_channel(f"[::1]:{own.port}") as channel:
+        assert check(health_pb2_grpc.HealthStub(channel), "") == SERVING
+    assert not is_free("::1", own.port)
+    assert not is_free("[::1]", own.port)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -146,3 +147,28 @@ async def test_a_redis_that_is_silent_holds_a_call_up_for_a_moment_alone(clock: 
     assert shared.away
     await shared.close()
     silent.close()
+
+
+async def test_an_answer_that_makes_no_sense_is_none(clock: Clock) -> None:
+    def answer_zero() -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            with connection:
+                while connection.recv(65_536):
+                    connection.sendall(b":0\r\n" * 8)
+
+    server = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=answer_zero, daemon=True)
+    thread.start()
+    shared = SharedLimits(f"redis://127.0.0.1:{server.getsockname()[1]}/0", Limiter(clock), clock)
+
+    async with asyncio.timeout(5):
+        verdicts = await asyncio.gather(*(shared.check(KEY, 1, **LIMIT) for _ in range(12)))
+
+    assert sum(verdict.allowed for verdict in verdicts) == 10
+    await shared.close()
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
