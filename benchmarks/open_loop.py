@@ -4,11 +4,15 @@ Calls leave at their times whether or not earlier ones were answered, so that a 
 more of them and not fewer. Beside this crowd, which ignores what it is told, one polite caller with
 a key of its own keeps to the published retry policy. Prints one JSON object:
 
-- ``offered``: calls per second that left; ``late_ms``: how late the last one left, p99;
-- ``sent``; ``answered_per_second``, ``answered_p50_ms``, ``answered_p99_ms``;
+- ``sent``: calls that left; ``offered``: of them per second; ``late_ms``: how late they left, p99;
+- ``answered_per_second``, from the first call that left to the last one that was answered;
+  ``answered_p50_ms``, ``answered_p99_ms``;
 - ``refused``: by gRPC code; ``without_hint``: refusals that do not say when to come back;
 - ``polite``: calls of the polite caller; ``polite_failed``: those that failed in the end;
-  ``polite_p99_ms``: how long the others took. With a ``rate`` of 0 it is alone.
+  ``polite_p99_ms``: how long the others took. With a ``polite_key`` of "" it is not there.
+
+With ``callers`` above 0 so many callers send one call after the other instead, for ``seconds``:
+one of them shows how long a call takes that meets nobody, several show what can be done.
 """
 
 from __future__ import annotations
@@ -58,19 +62,21 @@ async def _press(job: dict[str, Any]) -> dict[str, Any]:
     request = pb.BatchForecastRequest(items=[_short(i) for i in range(job["batch"])])
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
     channels = [grpc.aio.insecure_channel(job["address"], options=options) for _ in range(CHANNELS)]
+    asks = [channel.unary_unary(METHOD) for channel in channels]
     met, ended = Met(), asyncio.Event()
     polite = asyncio.create_task(_keep_to_the_policy(job, request, ended))
+    put_on = _one_after_the_other if job.get("callers") else _crowd
     began = time.perf_counter()
-    sent = await _crowd(channels, request.SerializeToString(), job, met)
+    sent, sending = await put_on(asks, request.SerializeToString(), job, met)
     seconds = time.perf_counter() - began
     ended.set()
     asked, failed, waits = await polite
     for channel in channels:
         await channel.close()
     return {
-        "offered": sent / seconds,
-        "late_ms": 1e3 * _quantile(met.late, 0.99),
         "sent": sent,
+        "offered": sent / sending,
+        "late_ms": 1e3 * _quantile(met.late, 0.99),
         "answered_per_second": len(met.waits) / seconds,
         "answered_p50_ms": 1e3 * _quantile(met.waits, 0.5),
         "answered_p99_ms": 1e3 * _quantile(met.waits, 0.99),
@@ -89,10 +95,11 @@ def _short(number: int) -> pb.ForecastRequest:
     return request
 
 
-async def _crowd(channels: Sequence[Any], raw: bytes, job: dict[str, Any], met: Met) -> int:
-    """Sends ``rate`` calls a second for ``seconds``; returns how many."""
+async def _crowd(
+    asks: Sequence[Any], raw: bytes, job: dict[str, Any], met: Met
+) -> tuple[int, float]:
+    """Sends ``rate`` calls a second for ``seconds``: how many left, and in which time."""
     metadata = (("authorization", f"Bearer {job['key']}"),)
-    asks = [channel.unary_unary(METHOD) for channel in channels]
     under_way: set[asyncio.Task[None]] = set()
     began = time.perf_counter()
     total = int(job["rate"] * job["seconds"])
@@ -105,10 +112,30 @@ async def _crowd(channels: Sequence[Any], raw: bytes, job: dict[str, Any], met: 
         task = asyncio.create_task(_ask(asks[number % CHANNELS], raw, metadata, met))
         under_way.add(task)
         task.add_done_callback(under_way.discard)
+    sending = time.perf_counter() - began
     await asyncio.gather(*under_way)
-    if not total:
-        await asyncio.sleep(job["seconds"])
-    return total
+    return total, sending
+
+
+async def _one_after_the_other(
+    asks: Sequence[Any], raw: bytes, job: dict[str, Any], met: Met
+) -> tuple[int, float]:
+    """The same calls by callers who wait for each answer."""
+    metadata = (("authorization", f"Bearer {job['key']}"),)
+    began = time.perf_counter()
+
+    async def call_on(number: int) -> int:
+        sent = 0
+        while time.perf_counter() - began < job["seconds"]:
+            await _ask(asks[number % CHANNELS], raw, metadata, met)
+            sent += 1
+        return sent
+
+    for _ in range(8):
+        await _ask(asks[0], raw, metadata, Met())  # what is slow at first
+    began = time.perf_counter()
+    sent = sum(await asyncio.gather(*map(call_on, range(job["callers"]))))
+    return sent, time.perf_counter() - began
 
 
 async def _ask(ask: Any, raw: bytes, metadata: Any, met: Met) -> None:
@@ -129,6 +156,8 @@ async def _keep_to_the_policy(
     """Calls one after the other: (calls, failed calls, seconds of the others)."""
     asked = failed = 0
     waits: list[float] = []
+    if not job["polite_key"]:
+        return asked, failed, waits
     async with AsyncClient(job["address"], key=job["polite_key"]) as client:
         while not ended.is_set():
             asked += 1

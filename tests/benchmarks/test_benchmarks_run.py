@@ -48,8 +48,8 @@ def test_forecasts_are_measured_beside_a_bare_echo(tmp_path: Path) -> None:
     assert values["memory of the gateway, idle", "MiB"] > 10
 
 
-def test_the_front_door_is_measured_beside_a_bare_echo(tmp_path: Path) -> None:
-    values = by_name(front_door.run(TINY, tmp_path))
+def test_the_rules_are_measured_beside_a_bare_echo(tmp_path: Path) -> None:
+    values = by_name([*front_door.chain(TINY, tmp_path), *front_door.limiter(TINY)])
 
     for clients in ("1 client", "4 clients"):
         behind = values[f"the same echo behind every rule, {clients}", "requests/s"]
@@ -58,13 +58,23 @@ def test_the_front_door_is_measured_beside_a_bare_echo(tmp_path: Path) -> None:
         assert values[ratio, "ratio of requests/s"] == pytest.approx(behind / bare)
     assert 0 < values["rate limit, in process", "µs per check"] < 50
     assert values["rate limit, in Redis, 64 callers at once", "µs per check"] > 0
-    assert values["two processes ÷ one", "ratio of requests/s"] > 0
-    # Under five times its capacity it goes on, and says so to whom it turns away.
+
+
+def test_under_five_times_its_capacity_the_gateway_goes_on_and_says_so(tmp_path: Path) -> None:
+    values = by_name(front_door.overload(tmp_path, seconds=3.0, settle=1.0))
+
     assert values["overload, refused as UNAVAILABLE or RESOURCE_EXHAUSTED", "calls"] > 0
     assert values["overload, failed otherwise", "calls"] == 0
     assert values["overload, refused without a hint", "calls"] == 0
     assert values["overload, of them failed", "calls"] == 0
     assert values["overload, answered", "of capacity"] > 0.3
+
+
+@pytest.mark.soak
+def test_two_processes_are_measured_beside_one(tmp_path: Path) -> None:
+    values = by_name(front_door.workers(TINY, tmp_path))
+
+    assert values["two processes ÷ one", "ratio of requests/s"] > 0
 
 
 @pytest.mark.soak

@@ -112,6 +112,20 @@ def test_a_compression_bomb_is_refused_before_it_unfolds(served: Served) -> None
         assert served.ask(other) > 0
 
 
+def test_strangers_cannot_make_the_gateway_hold_their_requests(served: Served) -> None:
+    large = bytes(15 * MIB)
+    with served.channel() as channel, served.channel() as other:
+        served.ask(other)
+        before = served.memory
+        send = channel.unary_unary("/marketcal.v1.ForecastService/Forecast")
+        pending = [send.future(large, timeout=60) for _ in range(30)]
+        codes = {call.code() for call in pending}
+
+        assert codes == {grpc.StatusCode.UNAUTHENTICATED}
+        assert served.memory - before < 100  # of 450 MiB that were offered
+        assert served.ask(other) > 0
+
+
 def test_huge_metadata_is_refused_and_the_connections_of_others_go_on(served: Served) -> None:
     with served.channel() as channel, served.channel() as other:
         assert served.ask(other) > 0
