@@ -14,12 +14,16 @@ from datetime import datetime, timedelta
 import jwt
 
 from gateway.call import Call, Identity
+from gateway.gcra import Limiter
+from gateway.interceptors.auth import count_failure
 from marketcal.errors import CredentialInvalid
 
 HEADER = "x-marketcal-caller"
 _ISSUER, _AUDIENCE = "marketcal-gateway", "marketcal-upstream"
 _LIFETIME = timedelta(seconds=60)
 _REUSED = timedelta(seconds=20)
+_SKEW = timedelta(seconds=30)
+"""How far the clocks of the two machines may be apart."""
 _REMEMBERED = 4096
 
 
@@ -50,16 +54,23 @@ class Signer:
 
 
 class Handover:
-    """Takes the caller from the process in front; a rule that stands before authentication."""
+    """Takes the caller from the process in front; a rule that stands before authentication.
 
-    def __init__(self, secret: str | None) -> None:
+    Args:
+        secret: shared with the process in front; None where nobody stands in front.
+        failures: limits failed credentials, handovers among them.
+    """
+
+    def __init__(self, secret: str | None, failures: Limiter) -> None:
         self._secret = secret
+        self._failures = failures
 
     def __call__(self, call: Call) -> None:
         """Sets ``call.identity`` where a token says who calls.
 
         Raises:
             CredentialInvalid: the token was not made by a gateway that knows the secret, or is old.
+            TooManyFailedCredentials: that happened too often from this address.
         """
         token = call.metadata.get(HEADER)
         if token is None or self._secret is None:
@@ -67,9 +78,10 @@ class Handover:
         try:
             claims = jwt.decode(
                 token, self._secret, algorithms=["HS256"], audience=_AUDIENCE, issuer=_ISSUER,
-                options={"require": ["exp", "sub", "role", "scopes"]},
+                leeway=_SKEW, options={"require": ["exp", "sub", "role", "scopes"]},
             )  # fmt: skip
         except jwt.PyJWTError:
+            count_failure(self._failures, call.network)
             raise CredentialInvalid("the handover from another gateway is not valid") from None
         call.identity = Identity(
             name=str(claims["sub"]),

@@ -130,8 +130,13 @@ def host(
 
 
 def _upstreams(settings: Settings, now: Callable[[], datetime]) -> dict[str, Upstream]:
+    """The processes behind this one; none where it stands behind another itself.
+
+    All roles may read the same settings, in which the addresses are those that the front forwards
+    to: a process that took them for its own would call itself.
+    """
     upstream = settings.upstream
-    if upstream.secret is None:
+    if upstream.secret is None or settings.gateway.behind:
         return {}
     addresses = {
         "forecast": upstream.forecast,

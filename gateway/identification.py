@@ -49,17 +49,19 @@ def identification(
     settings: Settings, ring: KeyRing, clock: Callable[[], float], now: Callable[[], datetime]
 ) -> Identification:
     """The rules as the settings have them."""
-    identity, secret = settings.identity, settings.upstream.secret
+    identity = settings.identity
+    secret = settings.upstream.secret if settings.gateway.behind else None
     jwks = Jwks(identity.jwks_url, identity.jwt_algorithms, clock) if identity.jwks_url else None
+    failures = Limiter(clock)
     authentication = Authentication(
         ring,
-        Limiter(clock),
+        failures,
         anonymous_role=settings.gateway.anonymous_role,
         tokens=JwtIdentity(identity, jwks, clock, now) if jwks is not None else None,
         certificates=CertificateIdentity(identity.certificate_roles),
     )
     rules: tuple[Admission, ...] = (
-        Handover(secret.get_secret_value() if secret else None),
+        Handover(secret.get_secret_value() if secret else None, failures),
         ClientAddress([ip_network(text) for text in identity.trusted_proxies]),
         authentication,
         require_scope,

@@ -43,7 +43,7 @@ def serve(role: str, port: int | None, workers: int | None, ready_file: Path | N
 
     gateway answers gRPC calls; forecast-service and calibration-service answer those that a gateway
     forwards to them (settings upstream.*); forecast holds a local Ray with the deployments; prefect
-    is the Prefect server. With --workers, SIGHUP replaces the gateway's processes one by one.
+    is the Prefect server. With --workers, SIGHUP replaces the role's processes one by one.
     """
     from gateway.telemetry import logs
 
@@ -64,9 +64,10 @@ def _gateway(role: str, port: int | None, workers: int | None, ready_file: Path 
     from forecast_service.serving import prepare_environment
 
     prepare_environment()
-    given = {"port": port, "workers": workers, "hosts": _HOSTS.get(role)}
+    behind = True if role in BEHIND else None
+    given = {"port": port, "workers": workers, "hosts": _HOSTS.get(role), "behind": behind}
     loaded = settings_of({"gateway": {k: v for k, v in given.items() if v is not None}})
-    if role in BEHIND and loaded.upstream.secret is None:
+    if loaded.gateway.behind and loaded.upstream.secret is None:
         raise exits.BadSetting(f"setting upstream.secret: {role} needs it to know who calls")
     if loaded.gateway.plaintext and loaded.gateway.allow_plaintext:
         logging.getLogger("gateway").warning(
@@ -80,19 +81,19 @@ def _gateway(role: str, port: int | None, workers: int | None, ready_file: Path 
     try:
         with control_store():
             if loaded.gateway.workers > 1:
-                _share_port(loaded, announce)
+                _share_port(loaded, announce, role)
             else:
                 _serve_alone(loaded, announce, role)
     except OSError as error:
         raise exits.PortTaken(str(error)) from None
 
 
-def _share_port(loaded: Settings, announce: Callable[[int], None]) -> None:
+def _share_port(loaded: Settings, announce: Callable[[int], None], role: str) -> None:
     from gateway.supervisor import workers
     from gateway.supervisor.child import ChildError
 
     try:
-        workers.run(loaded, announce, logging.getLogger("gateway").info)
+        workers.run(loaded, announce, logging.getLogger("gateway").info, role)
     except ChildError as error:
         raise exits.Failed(str(error)) from None
 

@@ -14,7 +14,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,8 @@ class Child:
     log: Path
     ready_file: Path
 
-    def wait_ready(self, seconds: float) -> Any:
-        """What the child says once it is ready.
+    def wait_ready(self, seconds: float, meanwhile: Callable[[], None] = lambda: None) -> Any:
+        """What the child says once it is ready; ``meanwhile`` is called while it is not.
 
         Raises:
             ChildError: it ended, or did not become ready in time.
@@ -62,6 +62,7 @@ class Child:
                     f"{self.name} ended with status {self.process.returncode} before it was ready"
                     f"{self.log_tail()}"
                 )
+            meanwhile()
             time.sleep(_POLL_SECONDS)
         raise ChildError(f"{self.name} was not ready within {seconds:g} s{self.log_tail()}")
 

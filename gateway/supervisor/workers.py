@@ -1,4 +1,4 @@
-"""Several gateway processes on one port, and their replacement one by one.
+"""Several processes of a role on one port, and their replacement one by one.
 
 The kernel spreads new connections over the processes that listen with SO_REUSEPORT. This process
 holds the port without listening, so that it stays ours while workers come and go, starts a worker
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -30,24 +31,37 @@ RESTARTS = 5
 RESTART_WINDOW = 60.0
 _SPARE_SECONDS = 5.0
 """What a worker needs beside its drain before it is killed."""
+_ENDINGS = frozenset({signal.SIGTERM, signal.SIGINT})
+
+
+class Stopped(Exception):
+    """The workers were told to end while one was starting."""
 
 
 class Workers:
     """The workers of one port.
 
     Args:
-        settings: of every worker.
-        port: where they listen.
-        folder: where their ready files go.
+        count: how many there are.
+        begin: starts the worker of a place.
+        patience: seconds that a worker may take to drain before it is killed.
+        stopping: whether the workers have been told to end.
         say: tells people what happens.
     """
 
     def __init__(
-        self, settings: Settings, port: int, folder: Path, say: Callable[[str], None]
+        self,
+        count: int,
+        begin: Callable[[int], Child],
+        *,
+        patience: float,
+        stopping: Callable[[], bool],
+        say: Callable[[str], None],
     ) -> None:
-        self._settings = settings
-        self._port = port
-        self._folder = folder
+        self._count = count
+        self._begin = begin
+        self._patience = patience
+        self._stopping = stopping
         self._say = say
         self._children: list[Child] = []
         self._ended: list[float] = []
@@ -57,38 +71,47 @@ class Workers:
 
         Raises:
             ChildError: one did not become ready.
+            Stopped: they were told to end before that.
         """
-        self._children = [self._start(place) for place in range(self._settings.gateway.workers)]
+        for place in range(self._count):
+            self._children.append(self._begin(place))
         for worker in self._children:
-            worker.wait_ready(READY_SECONDS)
+            worker.wait_ready(READY_SECONDS, self._heed_the_stop)
 
-    def revive(self) -> None:
-        """Starts workers again that have ended by themselves.
+    def revive(self, *, but: int | None = None) -> None:
+        """Starts workers again that have ended by themselves, all places ``but`` one.
 
         Raises:
             ChildError: they end faster than it makes sense to start them.
         """
         for place, worker in enumerate(self._children):
             status = worker.process.poll()
-            if status is None:
+            if status is None or place == but:
                 continue
             now = time.monotonic()
             self._ended = [*(at for at in self._ended if now - at < RESTART_WINDOW), now]
             if len(self._ended) > RESTARTS:
                 raise ChildError(f"workers keep ending; the last with status {status}")
             self._say(f"worker {place} ended with status {status}; starting it again")
-            self._children[place] = self._start(place)
+            self._children[place] = self._begin(place)
 
     def roll(self) -> None:
-        """Replaces the workers one by one, until a new one does not come up."""
+        """Replaces the workers one by one, until a new one does not come up.
+
+        Raises:
+            Stopped: they were told to end before that.
+        """
         for place, old in enumerate(self._children):
-            new = self._start(place)
+            new = self._begin(place)
             try:
-                new.wait_ready(READY_SECONDS)
+                new.wait_ready(READY_SECONDS, partial(self._watch_the_others, place))
             except ChildError as error:
                 self._say(f"worker {place} stays as it was: {error}")
                 new.stop(self._patience)
                 return
+            except Stopped:
+                new.stop(self._patience)
+                raise
             self._children[place] = new
             old.stop(self._patience)
             self._say(f"worker {place} is process {new.process.pid} now")
@@ -101,34 +124,20 @@ class Workers:
         for worker in self._children:
             worker.stop(self._patience)
 
-    @property
-    def _patience(self) -> float:
-        gateway = self._settings.gateway
-        return gateway.drain_notice_seconds + gateway.drain_seconds + _SPARE_SECONDS
+    def _heed_the_stop(self) -> None:
+        if self._stopping():
+            raise Stopped
 
-    def _metrics_port(self, place: int) -> int:
-        """Port of a worker's metrics: the place-th after the one that is set."""
-        port = self._settings.telemetry.prometheus_port
-        return port + place if port > 0 else port
-
-    def _start(self, place: int) -> Child:
-        command = [
-            sys.executable, "-m", "gateway.cli.main", "serve", "gateway",
-            "--port", str(self._port), "--workers", "1",
-            "--ready-file", str(self._folder / f"worker-{place}.ready"),
-        ]  # fmt: skip
-        environment = {
-            **os.environ,
-            "MARKETCAL_GATEWAY__SHARE_PORT": "true",
-            "MARKETCAL_TELEMETRY__PROMETHEUS_PORT": str(self._metrics_port(place)),
-        }
-        return child.start(
-            f"worker-{place}", command, folder=self._folder, environment=environment, attached=True
-        )
+    def _watch_the_others(self, place: int) -> None:
+        """While a new worker for ``place`` comes up, whose old one would be replaced anyway."""
+        self._heed_the_stop()
+        self.revive(but=place)
 
 
-def run(settings: Settings, announce: Callable[[int], None], say: Callable[[str], None]) -> None:
-    """Serves with several workers until SIGTERM or SIGINT; SIGHUP replaces them one by one.
+def run(
+    settings: Settings, announce: Callable[[int], None], say: Callable[[str], None], role: str
+) -> None:
+    """Serves ``role`` with several workers until SIGTERM or SIGINT; SIGHUP replaces them in turn.
 
     Raises:
         OSError: the port is taken.
@@ -141,18 +150,44 @@ def run(settings: Settings, announce: Callable[[int], None], say: Callable[[str]
         _port(gateway.host, gateway.port) as port,
         tempfile.TemporaryDirectory(prefix="marketcal-workers-") as folder,
     ):
-        workers = Workers(settings, port, Path(folder), say)
+        workers = Workers(
+            gateway.workers,
+            partial(_begin, settings, role, port, Path(folder)),
+            patience=gateway.drain_notice_seconds + gateway.drain_seconds + _SPARE_SECONDS,
+            stopping=lambda: bool(_ENDINGS & set(asked)),
+            say=say,
+        )
         try:
             workers.start()
             announce(port)
-            while not {signal.SIGTERM, signal.SIGINT} & set(asked):
+            while not _ENDINGS & set(asked):
                 if signal.SIGHUP in asked:
                     asked.remove(signal.SIGHUP)
                     workers.roll()
                 workers.revive()
                 time.sleep(POLL_SECONDS)
+        except Stopped:
+            say("told to end while a worker was starting")
         finally:
             workers.stop()
+
+
+def _begin(settings: Settings, role: str, port: int, folder: Path, place: int) -> Child:
+    """Starts the worker of ``place``: the same role with the same settings, alone."""
+    command = [
+        sys.executable, "-m", "gateway.cli.main", "serve", role,
+        "--port", str(port), "--workers", "1",
+        "--ready-file", str(folder / f"worker-{place}.ready"),
+    ]  # fmt: skip
+    metrics = settings.telemetry.prometheus_port  # the place-th port after the one that is set
+    environment = {
+        **os.environ,
+        "MARKETCAL_GATEWAY__SHARE_PORT": "true",
+        "MARKETCAL_TELEMETRY__PROMETHEUS_PORT": str(metrics + place if metrics > 0 else metrics),
+    }
+    return child.start(
+        f"worker-{place}", command, folder=folder, environment=environment, attached=True
+    )
 
 
 @contextlib.contextmanager

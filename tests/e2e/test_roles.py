@@ -17,6 +17,7 @@ from typing import Any
 import grpc
 import pytest
 
+from gateway.supervisor.ports import free_port
 from marketcal import Client, errors
 from marketcal.v1 import forecast_pb2 as pb
 from marketcal.v1 import forecast_pb2_grpc, legacy_pb2, legacy_pb2_grpc
@@ -63,13 +64,13 @@ class Roles:
         )  # fmt: skip
         return done.stdout.strip()
 
-    def start(self, role: str, **settings: str) -> Callable[[], str]:
+    def start(self, role: str, port: int = 0) -> Callable[[], str]:
         """Starts a role; what is returned waits for its address."""
         ready = self.folder / f"{role}.ready"
         process = subprocess.Popen(
-            [sys.executable, "-m", "gateway.cli.main", "serve", role, "--port", "0",
-             "--ready-file", ready],
-            cwd=self.folder, env=self.environment | settings,
+            [sys.executable, "-m", "gateway.cli.main", "serve", role,
+             "--port", str(port), "--ready-file", ready],
+            cwd=self.folder, env=self.environment,
         )  # fmt: skip
         self.stack.callback(process.wait, 30)
         self.stack.callback(process.terminate)
@@ -95,20 +96,30 @@ def deployment(
     with ExitStack() as stack:
         roles = Roles(tmp_path_factory.mktemp("roles"), environment, stack)
         keys = [roles.run("keys", "create", "--role", role) for role in ("forecaster", "viewer")]
-        behind: dict[str, str] = {}
         if request.param == "three processes":
-            forecasts = roles.start("forecast-service")
-            calibration = roles.start("calibration-service")
-            behind = {
-                "MARKETCAL_UPSTREAM__FORECAST": forecasts(),
-                "MARKETCAL_UPSTREAM__SCOREBOARD": calibration(),
-                "MARKETCAL_UPSTREAM__MARKET": calibration(),
-                "MARKETCAL_UPSTREAM__ALERT": calibration(),
-            }
-        made = Deployment(roles.start("gateway", **behind)(), *keys)
+            start_behind(roles)
+        made = Deployment(roles.start("gateway")(), *keys)
         with made.client() as client:
             wait_for(lambda: answers(client))
         yield made
+
+
+def start_behind(roles: Roles) -> None:
+    """Starts what stands behind; all three roles read the same settings, addresses and all."""
+    forecast, calibration = free_port(), free_port()
+    reads = f"127.0.0.1:{calibration}"
+    roles.environment |= {
+        "MARKETCAL_UPSTREAM__FORECAST": f"127.0.0.1:{forecast}",
+        "MARKETCAL_UPSTREAM__SCOREBOARD": reads,
+        "MARKETCAL_UPSTREAM__MARKET": reads,
+        "MARKETCAL_UPSTREAM__ALERT": reads,
+    }
+    waiting = [
+        roles.start("forecast-service", forecast),
+        roles.start("calibration-service", calibration),
+    ]
+    for address in waiting:
+        address()
 
 
 def answers(client: Client) -> bool:

@@ -1,4 +1,4 @@
-"""Several gateway processes on one port: replaced under load, started again, ended together."""
+"""Several processes on one port: replaced under load, started again, ended together."""
 
 from __future__ import annotations
 
@@ -11,22 +11,29 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
 import psutil
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from marketcal import Client, errors
 from marketcal.v1 import forecast_pb2 as pb
 from marketcal.v1 import forecast_pb2_grpc
 
 READY_SECONDS = 60.0
+SECRET = "9d41f6c05ba74e7e8f23c8d6a10b57e2"
+VALUES = [0.4 + 0.001 * (step % 60) for step in range(96)]
+BATCH = [pb.ForecastRequest(market_id=f"m{i}", values=VALUES, horizon_steps=2) for i in range(20)]
 
 
 @dataclass
 class Served:
-    """A started `marketcal serve gateway --workers 2`."""
+    """A started `marketcal serve ROLE --workers 2`."""
 
     process: subprocess.Popen[bytes]
     address: str
@@ -38,19 +45,19 @@ class Served:
         return {child.pid for child in psutil.Process(self.process.pid).children()}
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("workers")
+@contextmanager
+def serving(role: str, folder: Path, **settings: str) -> Iterator[Served]:
+    """Two workers of a role."""
     environment = {name: value for name, value in os.environ.items() if "MARKETCAL_" not in name}
-    environment["MARKETCAL_FORECAST__IN_PROCESS"] = "always"
+    environment |= {"MARKETCAL_FORECAST__IN_PROCESS": "always", **settings}
     marketcal = [sys.executable, "-m", "gateway.cli.main"]
     made = subprocess.run(
         [*marketcal, "keys", "create", "--role", "forecaster", "--rate", "1e7", "--burst", "9999"],
         cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
-    ready = folder / "gateway.ready"
+    ready = folder / f"{role}.ready"
     process = subprocess.Popen(
-        [*marketcal, "serve", "gateway", "--port", "0", "--workers", "2", "--ready-file", ready],
+        [*marketcal, "serve", role, "--port", "0", "--workers", "2", "--ready-file", ready],
         cwd=folder, env=environment,
     )  # fmt: skip
     try:
@@ -62,6 +69,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         process.wait(30)
 
 
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving("gateway", tmp_path_factory.mktemp("workers")) as started:
+        yield started
+
+
 def wait_for(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + READY_SECONDS
     while not condition():
@@ -70,16 +83,26 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 class Load(threading.Thread):
-    """Calls one after the other, on connections that are made anew now and then.
-
-    The channel has no retry policy: a call that any server refuses counts as failed.
-    """
+    """Makes calls until the test ends it, and counts how they ended."""
 
     def __init__(self, served: Served) -> None:
         super().__init__(daemon=True)
         self.served = served
         self.ended = threading.Event()
         self.met: Counter[str] = Counter()
+
+    def stop(self) -> Counter[str]:
+        """What it met."""
+        self.ended.set()
+        self.join(30)
+        return self.met
+
+
+class RawLoad(Load):
+    """Calls one after the other, on connections that are made anew now and then.
+
+    The channel has no retry policy: a call that any server refuses counts as failed.
+    """
 
     def run(self) -> None:
         """Calls until the test ends it."""
@@ -102,26 +125,49 @@ class Load(threading.Thread):
             return f"{error.code().name}: {error.details()}"
         return "answered"
 
-    def stop(self) -> Counter[str]:
-        """What it met."""
-        self.ended.set()
-        self.join(30)
-        return self.met
+
+class ClientLoad(Load):
+    """Forecasts, each followed by a batch of twenty, by the client as it comes."""
+
+    def run(self) -> None:
+        """Calls until the test ends it; every eighth connection is a new one."""
+        while not self.ended.is_set():
+            with Client(self.served.address, key=self.served.key) as client:
+                for _ in range(8):
+                    self.met[self._call(client)] += 1
+
+    def _call(self, client: Client) -> str:
+        try:
+            client.forecast("m", VALUES, horizon_steps=2)
+            results = client.batch_forecast(BATCH).results
+        except errors.MarketcalError as error:
+            return f"{type(error).__name__}: {error.message}"
+        failed = [one.error.message for one in results if not one.HasField("forecast")]
+        return failed[0] if failed else "answered"
 
 
 def test_workers_are_replaced_under_load_and_no_call_fails(served: Served) -> None:
     before = served.workers
     assert len(before) == 2
-    loads = [Load(served) for _ in range(4)]
+    raw = started(RawLoad, served)
+    served.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: len(before - served.workers) == 1)
+    by_client = started(ClientLoad, served)  # while the second worker's place is taken
+    met_raw = sum((load.stop() for load in raw), Counter())
+    wait_for(lambda: not before & served.workers and len(served.workers) == 2)
+    met_by_client = sum((load.stop() for load in by_client), Counter())
+
+    assert set(met_raw) == {"answered"}
+    assert met_raw["answered"] > 1_000
+    assert set(met_by_client) == {"answered"}
+    assert met_by_client["answered"] > 50
+
+
+def started(kind: type[Load], served: Served) -> list[Load]:
+    loads = [kind(served) for _ in range(4)]
     for load in loads:
         load.start()
-
-    served.process.send_signal(signal.SIGHUP)
-    wait_for(lambda: len(served.workers - before) == 2 and len(served.workers) == 2)
-
-    met = sum((load.stop() for load in loads), Counter())
-    assert set(met) == {"answered"}
-    assert met["answered"] > 1_000
+    return loads
 
 
 def test_a_worker_that_is_killed_is_started_again(served: Served) -> None:
@@ -130,7 +176,7 @@ def test_a_worker_that_is_killed_is_started_again(served: Served) -> None:
     os.kill(killed, signal.SIGKILL)
 
     wait_for(lambda: killed not in served.workers and len(served.workers) == 2)
-    load = Load(served)
+    load = RawLoad(served)
     load.start()
     wait_for(lambda: load.met["answered"] > 200)
     assert set(load.stop()) == {"answered"}
@@ -143,3 +189,15 @@ def test_workers_end_with_the_process_that_started_them(served: Served) -> None:
     served.process.wait(10)
 
     wait_for(lambda: not any(psutil.pid_exists(pid) for pid in workers))
+
+
+def test_workers_have_the_role_of_the_process_that_started_them(tmp_path: Path) -> None:
+    calibration = serving("calibration-service", tmp_path, MARKETCAL_UPSTREAM__SECRET=SECRET)
+    with calibration as served, grpc.insecure_channel(served.address) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        listed = health.List(health_pb2.HealthListRequest(), timeout=20, wait_for_ready=True)
+
+    hosted = {name.removeprefix("marketcal.v1.") for name in listed.statuses if "." in name}
+    assert {name for name in hosted if not name.startswith("grpc.")} == {
+        "AlertService", "MarketService", "ScoreboardService",
+    }  # fmt: skip
