@@ -31,7 +31,8 @@ SYNCHRONOUS = {"aio.py": "client.py", "aio_connection.py": "connection.py"}
 WORDS = (
     (r"\basync (def|for|with) ", r"\1 "),
     (r"\bawait ", ""),
-    (r"\bAsync(Client|Connection|Pages|Iterator)\b", r"\1"),
+    (r"\bAsync(Client|Connection|PageReader|Pages|Iterator)\b", r"\1"),
+    (r"\bStopAsyncIteration\b", "StopIteration"),
     (r"__a(enter|exit|iter|next)__", r"__\1__"),
     (r"\banext\b", "next"),
     (r"\bgrpc\.aio\.", "grpc."),

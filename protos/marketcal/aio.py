@@ -25,8 +25,8 @@ class AsyncClient:
     """An asynchronous client of one gateway.
 
     Every call takes ``timeout``, the seconds that it may take with all its retries; without one the
-    client's holds, and without that the longest that the contract grants the method. Calls raise
-    `marketcal.errors.MarketcalError`.
+    client's holds, and without that the longest that the contract grants the method. A list has it
+    for each of its pages. Calls raise `marketcal.errors.MarketcalError`.
 
     Args:
         address: ``host:port``, or another gRPC target such as ``unix:/run/marketcal.sock``.
@@ -60,7 +60,7 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connection; calls in flight are cancelled."""
+        """Closes the connection; calls in flight, and later ones, raise CallCancelled."""
         await self._connection.close()
 
     async def forecast(
@@ -119,7 +119,8 @@ class AsyncClient:
         """A new band at each closed bar of a market, from now on.
 
         After a lost connection it goes on with the next bar that closes; bars that closed in
-        between are not sent. ``timeout`` is the time to watch, None without end.
+        between are not sent. ``timeout`` is the time to watch, at the end of which OutOfTime is
+        raised; None without end.
         """
         request = requests.build(
             forecast_pb2.WatchForecastRequest, {"market_id": market_id, **fields}
@@ -249,7 +250,7 @@ class AsyncClient:
 
         After a lost connection it goes on behind the last message, so nothing is lost and nothing
         comes twice; keep ``resume_token`` of the last message to go on in another process.
-        ``timeout`` is the time to watch, None without end.
+        ``timeout`` is the time to watch, at the end of which OutOfTime is raised; None without end.
         """
         request = requests.build(alert_pb2.WatchAlertsRequest, fields)
         return self._connection.watch(methods.WATCH_ALERTS, request, timeout)

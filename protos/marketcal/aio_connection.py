@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 import grpc
 
-from marketcal import channel, status
+from marketcal import channel, ending
 from marketcal.channel import Tls
+from marketcal.errors import InternalError
 from marketcal.methods import Method, Request, Response
 from marketcal.watching import Backoff, Watching
 
@@ -38,7 +39,7 @@ class AsyncConnection:
     ) -> None:  # fmt: skip
         security = channel.security(address, tls=tls, insecure=insecure)
         self._metadata = channel.authorization(key)
-        options = channel.options(tls)
+        options = channel.options(address, tls)
         if security is None:
             self._channel = grpc.aio.insecure_channel(address, options=options)
         else:
@@ -46,9 +47,11 @@ class AsyncConnection:
         self._timeout = timeout
         self._deadlines = channel.deadlines()
         self._backoff = backoff
+        self._closed = False
 
     async def close(self) -> None:
-        """Closes the connection; calls in flight are cancelled."""
+        """Closes the connection; calls in flight, and later ones, raise CallCancelled."""
+        self._closed = True
         await self._channel.close()
 
     async def unary(
@@ -59,17 +62,17 @@ class AsyncConnection:
         Raises:
             MarketcalError: the call was refused or failed.
         """
-        call = self._channel.unary_unary(
-            method.path,
-            request_serializer=method.request.SerializeToString,
-            response_deserializer=method.response.FromString,
-        )
         if timeout is None:
             timeout = self._deadlines[method.path] if self._timeout is None else self._timeout
         try:
+            call = self._channel.unary_unary(
+                method.path,
+                request_serializer=method.request.SerializeToString,
+                response_deserializer=method.response.FromString,
+            )
             answer: Response = await call(request, timeout=timeout, metadata=self._sent())
-        except grpc.RpcError as error:
-            raise status.decode(error) from None
+        except ending.FAILURES as error:
+            raise ending.refusal(error, closed=self._closed) from None
         return answer
 
     async def watch(
@@ -80,38 +83,80 @@ class AsyncConnection:
         Raises:
             MarketcalError: the stream was refused, or failed for good.
         """
-        open_stream = self._channel.unary_stream(
-            method.path,
-            request_serializer=method.request.SerializeToString,
-            response_deserializer=method.response.FromString,
-        )
         watching = Watching(request, self._backoff, timeout)
         while True:
-            stream = open_stream(
-                watching.request, timeout=watching.remaining(), metadata=self._sent()
-            )
+            stream = None
             try:
+                stream = self._channel.unary_stream(
+                    method.path,
+                    request_serializer=method.request.SerializeToString,
+                    response_deserializer=method.response.FromString,
+                )(watching.request, timeout=watching.remaining(), metadata=self._sent())
                 async for message in stream:
                     if watching.received(message):
                         yield message
                 return
-            except grpc.RpcError as error:
-                refused = status.decode(error)
-                delay = watching.delay_after(refused)
+            except ending.FAILURES as error:
+                refused = ending.refusal(error, closed=self._closed)
+                delay = None if self._closed else watching.delay_after(refused)
                 if delay is None:
                     raise refused from None
             finally:
-                stream.cancel()
+                if stream is not None:
+                    stream.cancel()
             await asyncio.sleep(delay)
 
     def _sent(self) -> channel.Metadata:
         return self._metadata + channel.trace_context()
 
 
+class AsyncPageReader(Generic[Page]):
+    """Whole answers of a list, each fetched when it is reached.
+
+    After an error the next one asks for the same page again.
+
+    Attributes:
+        ended: whether the last page was read.
+    """
+
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        method: Method[Any, Any],
+        request: Any,
+        timeout: float | None,
+    ) -> None:
+        self._connection = connection
+        self._method = method
+        self._request = type(request)()
+        self._request.CopyFrom(request)
+        self._timeout = timeout
+        self.ended = False
+
+    def __aiter__(self) -> AsyncIterator[Page]:
+        return self
+
+    async def __anext__(self) -> Page:
+        if self.ended:
+            raise StopAsyncIteration
+        page: Page = await self._connection.unary(self._method, self._request, self._timeout)
+        token: str = page.next_page_token  # type: ignore[attr-defined]  # every list has one
+        if token and token == self._request.page_token:
+            raise InternalError("next_page_token: the server names the same page again")
+        self._request.page_token = token
+        self.ended = not token
+        return page
+
+
 class AsyncPages(Generic[Page, Item]):
     """All items of a list, page after page, each fetched when it is reached.
 
-    Iterate over it for the items, over `pages` for whole answers with their totals.
+    Iterate over it for the items, over `pages` for whole answers with their totals. After an error
+    or a break it goes on where it was, and asks again for the page that failed; when it has come to
+    its end, a further iteration begins with the first page.
+
+    Raises:
+        MarketcalError: a call was refused or failed.
     """
 
     def __init__(
@@ -127,30 +172,31 @@ class AsyncPages(Generic[Page, Item]):
         self._request = request
         self._items = items
         self._timeout = timeout
-        self._reading = self._read()
+        self._begin()
 
-    async def pages(self) -> AsyncIterator[Page]:
+    def pages(self) -> AsyncPageReader[Page]:
         """The answers of the server, from the first page on.
 
         Raises:
-            MarketcalError: a call was refused or failed.
+            MarketcalError: a call was refused or failed; the next one asks for its page again.
         """
-        request = type(self._request)()
-        request.CopyFrom(self._request)
-        while True:
-            page = await self._connection.unary(self._method, request, self._timeout)
-            yield page
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
+        return AsyncPageReader(self._connection, self._method, self._request, self._timeout)
 
-    async def _read(self) -> AsyncIterator[Item]:
-        async for page in self.pages():
-            for item in self._items(page):
-                yield item
+    def _begin(self) -> None:
+        self._reading = self.pages()
+        self._left: Iterator[Item] = iter(())
+        self._over = False
 
     def __aiter__(self) -> AsyncIterator[Item]:
+        if self._over:
+            self._begin()
         return self
 
     async def __anext__(self) -> Item:
-        return await anext(self._reading)
+        while True:
+            for item in self._left:
+                return item
+            if self._reading.ended:
+                self._over = True
+                raise StopAsyncIteration
+            self._left = iter(self._items(await anext(self._reading)))

@@ -64,15 +64,18 @@ def security(address: str, *, tls: bool | Tls, insecure: bool) -> grpc.ChannelCr
 def is_local(address: str) -> bool:
     """Whether an address can only be reached on this machine.
 
+    A name that another machine resolves, such as that of ``dns://authority/``, may be anywhere.
+
     >>> [is_local(a) for a in ("localhost:1", "127.8.0.1:1", "[::1]:1", "unix:/run/a", "dns:///a:1")]
     [True, True, True, True, False]
+    >>> [is_local(a) for a in ("dns:///localhost:1", "dns://8.8.8.8/localhost:1", "xds:///localhost")]
+    [True, False, False]
     """
     if address.startswith(("unix:", "unix-abstract:")):
         return True
-    for scheme in ("dns:", "ipv4:", "ipv6:"):
-        address = address.removeprefix(scheme)
-    targets = address.rpartition("/")[2].split(",")
-    return all(_is_loopback(target) for target in targets)
+    scheme, _, rest = address.partition(":")
+    targets = rest.removeprefix("///") if scheme in ("dns", "ipv4", "ipv6") else address
+    return all(_is_loopback(target) for target in targets.split(","))
 
 
 def _is_loopback(target: str) -> bool:
@@ -89,8 +92,11 @@ def _is_loopback(target: str) -> bool:
         return False
 
 
-def options(tls: bool | Tls) -> list[tuple[str, str | int]]:
-    """Options of the connection: sizes, pings that notice a dead peer, deadlines and retries."""
+def options(address: str, tls: bool | Tls) -> list[tuple[str, str | int]]:
+    """Options of the connection: sizes, pings that notice a dead peer, deadlines and retries.
+
+    What stays on this machine goes through no proxy that the environment names for the network.
+    """
     chosen: list[tuple[str, str | int]] = [
         ("grpc.max_receive_message_length", MESSAGE_BYTES),
         ("grpc.max_send_message_length", MESSAGE_BYTES),
@@ -99,6 +105,8 @@ def options(tls: bool | Tls) -> list[tuple[str, str | int]]:
         ("grpc.service_config", SERVICE_CONFIG.read_text(encoding="utf-8")),
         ("grpc.service_config_disable_resolution", 1),
     ]
+    if is_local(address):
+        chosen.append(("grpc.enable_http_proxy", 0))
     if isinstance(tls, Tls) and tls.server_name is not None:
         chosen.append(("grpc.ssl_target_name_override", tls.server_name))
     return chosen

@@ -11,8 +11,9 @@ from typing import Any, Generic, TypeVar
 
 import grpc
 
-from marketcal import channel, status
+from marketcal import channel, ending
 from marketcal.channel import Tls
+from marketcal.errors import InternalError
 from marketcal.methods import Method, Request, Response
 from marketcal.watching import Backoff, Watching
 
@@ -41,7 +42,7 @@ class Connection:
     ) -> None:  # fmt: skip
         security = channel.security(address, tls=tls, insecure=insecure)
         self._metadata = channel.authorization(key)
-        options = channel.options(tls)
+        options = channel.options(address, tls)
         if security is None:
             self._channel = grpc.insecure_channel(address, options=options)
         else:
@@ -49,9 +50,11 @@ class Connection:
         self._timeout = timeout
         self._deadlines = channel.deadlines()
         self._backoff = backoff
+        self._closed = False
 
     def close(self) -> None:
-        """Closes the connection; calls in flight are cancelled."""
+        """Closes the connection; calls in flight, and later ones, raise CallCancelled."""
+        self._closed = True
         self._channel.close()
 
     def unary(
@@ -62,17 +65,17 @@ class Connection:
         Raises:
             MarketcalError: the call was refused or failed.
         """
-        call = self._channel.unary_unary(
-            method.path,
-            request_serializer=method.request.SerializeToString,
-            response_deserializer=method.response.FromString,
-        )
         if timeout is None:
             timeout = self._deadlines[method.path] if self._timeout is None else self._timeout
         try:
+            call = self._channel.unary_unary(
+                method.path,
+                request_serializer=method.request.SerializeToString,
+                response_deserializer=method.response.FromString,
+            )
             answer: Response = call(request, timeout=timeout, metadata=self._sent())
-        except grpc.RpcError as error:
-            raise status.decode(error) from None
+        except ending.FAILURES as error:
+            raise ending.refusal(error, closed=self._closed) from None
         return answer
 
     def watch(
@@ -83,38 +86,80 @@ class Connection:
         Raises:
             MarketcalError: the stream was refused, or failed for good.
         """
-        open_stream = self._channel.unary_stream(
-            method.path,
-            request_serializer=method.request.SerializeToString,
-            response_deserializer=method.response.FromString,
-        )
         watching = Watching(request, self._backoff, timeout)
         while True:
-            stream = open_stream(
-                watching.request, timeout=watching.remaining(), metadata=self._sent()
-            )
+            stream = None
             try:
+                stream = self._channel.unary_stream(
+                    method.path,
+                    request_serializer=method.request.SerializeToString,
+                    response_deserializer=method.response.FromString,
+                )(watching.request, timeout=watching.remaining(), metadata=self._sent())
                 for message in stream:
                     if watching.received(message):
                         yield message
                 return
-            except grpc.RpcError as error:
-                refused = status.decode(error)
-                delay = watching.delay_after(refused)
+            except ending.FAILURES as error:
+                refused = ending.refusal(error, closed=self._closed)
+                delay = None if self._closed else watching.delay_after(refused)
                 if delay is None:
                     raise refused from None
             finally:
-                stream.cancel()
+                if stream is not None:
+                    stream.cancel()
             time.sleep(delay)
 
     def _sent(self) -> channel.Metadata:
         return self._metadata + channel.trace_context()
 
 
+class PageReader(Generic[Page]):
+    """Whole answers of a list, each fetched when it is reached.
+
+    After an error the next one asks for the same page again.
+
+    Attributes:
+        ended: whether the last page was read.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        method: Method[Any, Any],
+        request: Any,
+        timeout: float | None,
+    ) -> None:
+        self._connection = connection
+        self._method = method
+        self._request = type(request)()
+        self._request.CopyFrom(request)
+        self._timeout = timeout
+        self.ended = False
+
+    def __iter__(self) -> Iterator[Page]:
+        return self
+
+    def __next__(self) -> Page:
+        if self.ended:
+            raise StopIteration
+        page: Page = self._connection.unary(self._method, self._request, self._timeout)
+        token: str = page.next_page_token  # type: ignore[attr-defined]  # every list has one
+        if token and token == self._request.page_token:
+            raise InternalError("next_page_token: the server names the same page again")
+        self._request.page_token = token
+        self.ended = not token
+        return page
+
+
 class Pages(Generic[Page, Item]):
     """All items of a list, page after page, each fetched when it is reached.
 
-    Iterate over it for the items, over `pages` for whole answers with their totals.
+    Iterate over it for the items, over `pages` for whole answers with their totals. After an error
+    or a break it goes on where it was, and asks again for the page that failed; when it has come to
+    its end, a further iteration begins with the first page.
+
+    Raises:
+        MarketcalError: a call was refused or failed.
     """
 
     def __init__(
@@ -130,29 +175,31 @@ class Pages(Generic[Page, Item]):
         self._request = request
         self._items = items
         self._timeout = timeout
-        self._reading = self._read()
+        self._begin()
 
-    def pages(self) -> Iterator[Page]:
+    def pages(self) -> PageReader[Page]:
         """The answers of the server, from the first page on.
 
         Raises:
-            MarketcalError: a call was refused or failed.
+            MarketcalError: a call was refused or failed; the next one asks for its page again.
         """
-        request = type(self._request)()
-        request.CopyFrom(self._request)
-        while True:
-            page = self._connection.unary(self._method, request, self._timeout)
-            yield page
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
+        return PageReader(self._connection, self._method, self._request, self._timeout)
 
-    def _read(self) -> Iterator[Item]:
-        for page in self.pages():
-            yield from self._items(page)
+    def _begin(self) -> None:
+        self._reading = self.pages()
+        self._left: Iterator[Item] = iter(())
+        self._over = False
 
     def __iter__(self) -> Iterator[Item]:
+        if self._over:
+            self._begin()
         return self
 
     def __next__(self) -> Item:
-        return next(self._reading)
+        while True:
+            for item in self._left:
+                return item
+            if self._reading.ended:
+                self._over = True
+                raise StopIteration
+            self._left = iter(self._items(next(self._reading)))

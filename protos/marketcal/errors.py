@@ -62,9 +62,10 @@ class MarketcalError(Exception):
         violations: fields that are wrong, for InvalidArgument.
         resource: (type, name) of what is missing or in the wrong state.
         request_id: id of the call, where the server sent one.
+        by_transport: whether gRPC or a proxy ended the call, and no server of this platform.
     """
 
-    code: ClassVar[str] = "UNKNOWN"
+    code: str = "UNKNOWN"
     reason: ClassVar[str | None] = None
 
     def __init__(
@@ -84,6 +85,7 @@ class MarketcalError(Exception):
         self.violations = tuple(violations)
         self.resource = resource
         self.request_id = request_id
+        self.by_transport = False
 
 
 class InvalidArgument(MarketcalError):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from marketcal.errors import (
@@ -123,11 +125,12 @@ def decode_status(status: status_pb2.Status) -> MarketcalError:
     code = next(
         (name for name, value in _CODES.items() if value.value[0] == status.code), "UNKNOWN"
     )
-    cls = BY_REASON.get(reason) or _GROUP_BY_CODE.get(code, MarketcalError)
-    return cls(
+    return _of_code(
+        BY_REASON.get(reason),
+        code,
         status.message,
         metadata=dict(info.metadata),
-        retry_after=retry.retry_delay.ToTimedelta().total_seconds()
+        retry_after=retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
         if type(retry) in found
         else None,
         violations=[FieldViolation(v.field, v.description) for v in bad.field_violations],
@@ -141,16 +144,35 @@ def decode_status(status: status_pb2.Status) -> MarketcalError:
 def decode(call: grpc.RpcError) -> MarketcalError:
     """The error that a failed client call stands for.
 
-    A failure without our details (the transport's own, a proxy's) becomes the class of its code.
+    A failure without our details (the transport's own, a proxy's), or with mangled ones, becomes
+    the class of its code.
     """
     for key, value in call.trailing_metadata() or ():
         if key == DETAILS_KEY and isinstance(value, bytes):
-            return decode_status(status_pb2.Status.FromString(value))
-    return _GROUP_BY_CODE.get(call.code().name, MarketcalError)(call.details() or call.code().name)
+            with contextlib.suppress(DecodeError):
+                return decode_status(status_pb2.Status.FromString(value))
+    error = _of_code(None, call.code().name, call.details() or call.code().name)
+    error.by_transport = True
+    return error
 
 
-def _unpack(detail: any_pb2.Any, message: object) -> bool:
-    return bool(detail.Unpack(message))  # type: ignore[arg-type]
+def _of_code(
+    cls: type[MarketcalError] | None, code: str, message: str, **facts: Any
+) -> MarketcalError:
+    """An error of ``cls``, else of the group of ``code``; one without a group keeps its code."""
+    cls = cls or _GROUP_BY_CODE.get(code)
+    error = (cls or MarketcalError)(message, **facts)
+    if cls is None:
+        error.code = code
+    return error
+
+
+def _unpack(detail: any_pb2.Any, message: Message) -> bool:
+    try:
+        return bool(detail.Unpack(message))
+    except DecodeError:
+        message.Clear()
+        return False
 
 
 def _duration(seconds: float) -> duration_pb2.Duration:

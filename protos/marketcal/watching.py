@@ -10,6 +10,9 @@ from typing import Any
 
 from marketcal.errors import MarketcalError, OutOfTime, RateLimited, Unavailable
 
+LOST = frozenset({"INTERNAL", "UNKNOWN", "CANCELLED"})
+"""Codes that stand for a lost connection where no server of this platform gives a reason."""
+
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
@@ -80,8 +83,7 @@ class Watching:
 
     def delay_after(self, error: MarketcalError) -> float | None:
         """Seconds to wait before the stream is opened again; None where ``error`` is the end."""
-        expired = isinstance(error, OutOfTime) and self._end is None
-        if not (expired or isinstance(error, Unavailable | RateLimited)):
+        if not _may_pass(error):
             return None
         self._failures += 1
         if self._failures == self._backoff.attempts:
@@ -89,3 +91,14 @@ class Watching:
         delay = max(error.retry_after or 0.0, self._backoff.seconds(self._failures))
         remaining = self.remaining()
         return None if remaining is not None and delay >= remaining else delay
+
+
+def _may_pass(error: MarketcalError) -> bool:
+    """Whether the stream may do better when it is opened again.
+
+    A server that is gone is told by a proxy, or by what gRPC makes of a broken connection, with one
+    of `LOST`; a server of this platform that ends a call with them says why.
+    """
+    if isinstance(error, Unavailable | RateLimited | OutOfTime):
+        return True
+    return error.by_transport and error.code in LOST

@@ -156,6 +156,7 @@ def test_no_page_is_fetched_before_it_is_read(server: FakeServer) -> None:
     server.answer(
         "ListMarkets",
         market_pb2.ListMarketsResponse(markets=[{"market_id": "a"}], next_page_token="x"),
+        market_pb2.ListMarketsResponse(markets=[{"market_id": "a"}], next_page_token="y"),
     )
     with server.client() as client:
         markets = client.list_markets()

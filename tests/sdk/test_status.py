@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 from hypothesis import given
@@ -126,3 +127,53 @@ def test_a_group_without_a_published_reason_sends_none() -> None:
     assert details(status.encode(errors.NotFound("x", resource=("Service", "s")))) == {
         "ResourceInfo"
     }
+
+
+class Failed(grpc.RpcError):
+    """A failed call, as gRPC hands it over."""
+
+    def __init__(self, code: grpc.StatusCode, details: bytes | None) -> None:
+        super().__init__()
+        self._code, self._details = code, details
+
+    def code(self) -> grpc.StatusCode:
+        return self._code
+
+    def details(self) -> str:
+        return "sentence"
+
+    def trailing_metadata(self) -> tuple[tuple[str, bytes], ...]:
+        return () if self._details is None else ((status.DETAILS_KEY, self._details),)
+
+
+def test_mangled_details_leave_the_class_of_the_code() -> None:
+    back = status.decode(Failed(grpc.StatusCode.UNAVAILABLE, b"\xff\xff"))
+    assert (type(back), back.message, back.by_transport) == (errors.Unavailable, "sentence", True)
+    whole = status.encode(errors.RateLimited("x", retry_after=3.0))
+    for detail in whole.details:
+        if "RetryInfo" in detail.type_url:
+            detail.value = b"\xff\xff"
+    limited = status.decode(Failed(grpc.StatusCode.RESOURCE_EXHAUSTED, whole.SerializeToString()))
+    assert (type(limited), limited.retry_after) == (errors.RateLimited, None)
+
+
+def test_a_wait_of_any_length_is_read() -> None:
+    endless = status_pb2.Status(code=14)
+    endless.details.add().Pack(error_details_pb2.RetryInfo(retry_delay={"seconds": 2**62}))
+    assert status.decode_status(endless).retry_after == 2.0**62
+
+
+def test_an_error_tells_whether_a_server_of_this_platform_gave_it() -> None:
+    encoded = status.encode(errors.InternalError("x")).SerializeToString()
+    ours = status.decode(Failed(grpc.StatusCode.INTERNAL, encoded))
+    theirs = status.decode(Failed(grpc.StatusCode.INTERNAL, None))
+    assert (ours.by_transport, theirs.by_transport) == (False, True)
+    assert type(ours) is type(theirs) is errors.InternalError
+
+
+@pytest.mark.parametrize("code", ["ABORTED", "OUT_OF_RANGE", "DATA_LOSS", "UNKNOWN"])
+def test_a_code_without_a_class_keeps_its_name(code: str) -> None:
+    number = grpc.StatusCode[code]
+    assert status.decode(Failed(number, None)).code == code
+    assert status.decode_status(status_pb2.Status(code=number.value[0])).code == code
+    assert MarketcalError("x").code == "UNKNOWN"

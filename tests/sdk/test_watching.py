@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import grpc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -185,7 +189,10 @@ def test_the_server_may_ask_for_a_longer_wait_and_none_goes_beyond_the_end() -> 
 
 def test_the_longest_stream_that_a_server_grants_is_no_end_for_one_without_a_limit() -> None:
     assert watching()[0].delay_after(errors.OutOfTime("a day")) is not None
-    assert watching(timeout=9.0)[0].delay_after(errors.OutOfTime("nine seconds")) is None
+    state, clock = watching(timeout=9.0)
+    assert state.delay_after(errors.OutOfTime("the server's own, after one second")) is not None
+    clock.seconds += 9.0
+    assert state.delay_after(errors.OutOfTime("the caller's")) is None
 
 
 @pytest.mark.parametrize(
@@ -195,6 +202,69 @@ def test_the_longest_stream_that_a_server_grants_is_no_end_for_one_without_a_lim
 )  # fmt: skip
 def test_what_waiting_cannot_help_is_the_end(error: errors.MarketcalError) -> None:
     assert watching()[0].delay_after(error) is None
+
+
+@pytest.mark.parametrize("code", ["INTERNAL", "UNKNOWN", "CANCELLED"])
+def test_what_a_proxy_or_the_transport_says_of_a_lost_server_is_not_the_end(code: str) -> None:
+    lost = errors.MarketcalError("RST_STREAM")
+    lost.code = code
+    assert watching()[0].delay_after(lost) is None
+    lost.by_transport = True
+    assert watching()[0].delay_after(lost) is not None
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED])
+def test_a_stream_that_ends_without_our_details_goes_on(
+    code: grpc.StatusCode, serve_raw: Any, use: Any
+) -> None:
+    connections = []
+
+    def stream(request: Any, context: Any) -> Any:
+        connections.append(request)
+        yield alert_pb2.WatchAlertsResponse(alert={"alert_id": "a"}, resume_token="1")
+        if len(connections) == 1:
+            context.abort(code, "gone")
+
+    server = serve_raw(stream)
+    found = use(server, lambda client: client.watch_alerts(timeout=LONG))
+    assert ids(found) == ["a", "a"]
+    assert [request.resume_token for request in connections] == ["", "1"]
+
+
+@pytest.fixture
+def serve_raw(server: FakeServer) -> Iterator[Any]:
+    """A server whose WatchAlerts is a bare gRPC function: its errors have no details of ours."""
+    started: list[Any] = []
+
+    def serve(stream: Any) -> Any:
+        bare = grpc.server(ThreadPoolExecutor(4))
+        handler = grpc.unary_stream_rpc_method_handler(
+            stream,
+            alert_pb2.WatchAlertsRequest.FromString,
+            alert_pb2.WatchAlertsResponse.SerializeToString,
+        )
+        service = grpc.method_handlers_generic_handler(
+            "marketcal.v1.AlertService", {"WatchAlerts": handler}
+        )
+        bare.add_generic_rpc_handlers((service,))
+        server.address = f"127.0.0.1:{bare.add_insecure_port('127.0.0.1:0')}"
+        bare.start()
+        started.append(bare)
+        return server
+
+    yield serve
+    for bare in started:
+        bare.stop(None).wait(5)
+
+
+def test_a_client_that_is_closed_between_two_attempts_ends_its_watch(server: FakeServer) -> None:
+    server.answer("WatchAlerts", errors.Draining("bye"))
+    client = server.client(backoff=Backoff(initial_seconds=0.2))
+    closing = threading.Timer(0.05, client.close)
+    closing.start()
+    with pytest.raises(errors.CallCancelled):
+        next(client.watch_alerts())
+    closing.join()
 
 
 @given(failures=st.integers(1, 10_000), draw=st.floats(0, 1, exclude_max=True))
