@@ -18,16 +18,16 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from opentelemetry import propagate
 
-from gateway.call import Call
+from gateway.call import Call, Identity
 from gateway.handover import HEADER, Signer
 from gateway.interceptors import request_id
+from gateway.refused_behind import in_its_place
 from gateway.server_settings import UpstreamSettings
 from marketcal import status
-from marketcal.errors import NotReady, OutOfTime
 
 _LOG = logging.getLogger("gateway.forward")
-RETRY_AFTER = 1.0
 LOOK_AGAIN_SECONDS = 0.5
+"""In which a process behind says how it is, and between two questions that get no good answer."""
 FORWARDED_FOR = "x-forwarded-for"
 _KEPT_BACK = frozenset(
     {"authorization", "x-api-key", "user-agent", "te", "content-type", HEADER, FORWARDED_FOR,
@@ -36,6 +36,9 @@ _KEPT_BACK = frozenset(
 """Of the caller's metadata; whatever begins with ``grpc-`` is the transport's own too."""
 _PASSED = frozenset({status.DETAILS_KEY, "grpc-retry-pushback-ms"})
 """Of the trailers that begin with ``grpc-``."""
+
+THIS_GATEWAY = Identity("gateway", "gateway", frozenset(), float("inf"), 0, unlimited=True)
+"""Who watches the health of a process behind; it may call nothing else."""
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -95,21 +98,47 @@ class Upstream:
         return SimpleNamespace(**{method.name: self._method(method) for method in unary})
 
     async def watch(self, service: str, tell: Callable[[bool], None]) -> None:
-        """Says whether ``service`` serves there, now and whenever that changes; never returns."""
-        stub: Any = health_pb2_grpc.HealthStub(self._channel)
-        request = health_pb2.HealthCheckRequest(service=service)
+        """Says whether ``service`` serves there, now and whenever that changes; never returns.
+
+        A watch ends with its connection, of old age too, which says nothing of the service. So the
+        next watch is asked at once, and the service is gone where that gets no answer.
+        """
+        loop = asyncio.get_running_loop()
         while True:
-            try:
-                async for answer in stub.Watch(request, wait_for_ready=True):
-                    tell(answer.status == health_pb2.HealthCheckResponse.SERVING)
-            except grpc.aio.AioRpcError as error:
-                _LOG.warning("%s at %s: %s", service, self.address, error.code().name)
-            tell(False)
-            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            earliest = loop.time() + LOOK_AGAIN_SECONDS
+            if not await self._watch_once(service, tell):
+                tell(False)
+            await asyncio.sleep(earliest - loop.time())
 
     async def close(self) -> None:
         """Lets go of the connection."""
         await self._channel.close()
+
+    async def _watch_once(self, service: str, tell: Callable[[bool], None]) -> bool:
+        """One watch until its end; whether its last word was that the service serves."""
+
+        def miss() -> None:
+            _LOG.warning("%s at %s does not say how it is", service, self.address)
+            tell(False)
+
+        stub: Any = health_pb2_grpc.HealthStub(self._channel)
+        request = health_pb2.HealthCheckRequest(service=service)
+        who = ((HEADER, self._signer.token(THIS_GATEWAY)),)
+        missed = asyncio.get_running_loop().call_later(LOOK_AGAIN_SECONDS, miss)
+        serving = False
+        watched = stub.Watch(request, wait_for_ready=True, metadata=who)
+        try:
+            async for answer in watched:
+                missed.cancel()
+                serving = answer.status == health_pb2.HealthCheckResponse.SERVING
+                tell(serving)
+        except grpc.aio.AioRpcError as error:
+            if not serving:
+                _LOG.warning("%s at %s: %s", service, self.address, error.details())
+        finally:
+            missed.cancel()
+            watched.cancel()
+        return serving
 
     def _method(self, method: MethodDescriptor) -> Callable[[Any, Call], Any]:
         send = self._channel.unary_unary(
@@ -124,7 +153,7 @@ class Upstream:
                     request, timeout=call.time_remaining(), metadata=self._metadata(call)
                 )
             except grpc.aio.AioRpcError as error:
-                raise self._unreachable(error) or status.decode(error) from None
+                raise in_its_place(error, self.address) or status.decode(error) from None
 
         return ask
 
@@ -148,24 +177,14 @@ class Upstream:
         """Code, details and trailers to pass on, byte for byte.
 
         Raises:
-            NotReady, OutOfTime: it is not the process behind that refused.
+            MarketcalError: it is not the caller who was refused; see `in_its_place`.
         """
-        own = self._unreachable(error)
+        own = in_its_place(error, self.address)
         if own is not None:
             raise own
         call.code = error.code().name
         trailers = [*call.trailers, *_trailers(error.trailing_metadata())]
         return error.code(), error.details() or "", tuple(trailers)
-
-    def _unreachable(self, error: grpc.aio.AioRpcError) -> NotReady | OutOfTime | None:
-        if any(key == status.DETAILS_KEY for key, _ in error.trailing_metadata() or ()):
-            return None
-        if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
-            _LOG.warning("the process at %s does not answer: %s", self.address, error.details())
-            return NotReady("the service behind does not answer", retry_after=RETRY_AFTER)
-        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return OutOfTime("the deadline passed before an answer existed")
-        return None
 
 
 def _trailers(sent: Iterable[tuple[str, str | bytes]] | None) -> list[tuple[str, str | bytes]]:
@@ -183,6 +202,7 @@ def _channel(address: str, settings: UpstreamSettings) -> grpc.aio.Channel:
         ("grpc.max_reconnect_backoff_ms", 1000),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.enable_http_proxy", 0),  # a proxy of the environment would read the handovers
     ]
     if settings.ca is None:
         return grpc.aio.insecure_channel(address, options=options)
