@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import grpc
 import sqlalchemy as sa
 
 from gateway.call import Call
@@ -153,6 +154,9 @@ class CallAudit:
         except MarketcalError as refusal:
             outcome = refusal.code
             raise
+        except grpc.aio.AbortError:  # the process behind refused; its refusal has been passed on
+            outcome = call.code
+            raise
         except TimeoutError:
             outcome = "DEADLINE_EXCEEDED"
             raise
@@ -167,8 +171,9 @@ class CallAudit:
         actor = Actor(call.caller, role, call.address)
         writing = (actor, call.method.name, call.resource, call.request_id)
         try:
-            return int(await self._run(self._log.write_attempt, *writing))
-        except sa.exc.SQLAlchemyError as error:
+            begun = self._threads.submit(self._log.write_attempt, *writing)
+            return await self._begun(call, begun)
+        except (sa.exc.SQLAlchemyError, RuntimeError) as error:  # RuntimeError: closed
             _LOG.error("cannot write the audit row: %s", type(error).__name__,
                        extra={"request_id": call.request_id})  # fmt: skip
             raise NotReady(
@@ -176,18 +181,37 @@ class CallAudit:
                 retry_after=RETRY_AFTER,
             ) from None
 
-    async def _end(self, call: Call, audit_id: int, outcome: str) -> None:
+    async def _begun(self, call: Call, begun: Future[int]) -> int:
+        """Number of the attempt's row; where the caller leaves meanwhile, the row will say so."""
         try:
-            await self._run(self._log.write_outcome, audit_id, outcome)
-        except sa.exc.SQLAlchemyError as error:  # what was done stands, and the attempt is written
-            _LOG.error("cannot write the outcome %s of audit row %d: %s", outcome, audit_id,
-                       type(error).__name__, extra={"request_id": call.request_id})  # fmt: skip
+            return await asyncio.shield(asyncio.wrap_future(begun))
+        except asyncio.CancelledError:
+            if not begun.cancel():
+                self._threads.submit(self._write_outcome, call.request_id, begun, "CANCELLED")
+            raise
 
-    async def _run(self, write: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, write, *arguments)
+    async def _end(self, call: Call, audit_id: int, outcome: str) -> None:
+        """Has the outcome written and waits for that; it is written whoever leaves meanwhile."""
+        known: Future[int] = Future()
+        known.set_result(audit_id)
+        try:
+            writing = self._threads.submit(self._write_outcome, call.request_id, known, outcome)
+        except RuntimeError:  # closed: this call outlived the drain
+            _LOG.error("too late for the outcome %s of audit row %d", outcome, audit_id,
+                       extra={"request_id": call.request_id})  # fmt: skip
+            return
+        await asyncio.shield(asyncio.wrap_future(writing))
+
+    def _write_outcome(self, request_id: str, begun: Future[int], outcome: str) -> None:
+        """Runs in a thread of this audit; ``begun`` gives the number of the row."""
+        try:
+            self._log.write_outcome(begun.result(), outcome)
+        except sa.exc.SQLAlchemyError as error:  # what was done stands, and the attempt is written
+            _LOG.error("cannot write the outcome %s of a change: %s", outcome,
+                       type(error).__name__, extra={"request_id": request_id})  # fmt: skip
 
     def close(self) -> None:
-        """Waits for what is being written."""
+        """Waits for everything that is being written or waits to be; nothing is taken after it."""
         self._threads.shutdown()
 
 

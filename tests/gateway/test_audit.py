@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -15,13 +16,16 @@ import pytest
 import sqlalchemy as sa
 
 from gateway import wiring
-from gateway.audit import AuditRow
+from gateway.audit import AuditLog, AuditRow, CallAudit
+from gateway.call import Call
 from gateway.contract import read_methods, services
 from gateway.settings import load
-from marketcal.errors import WrongState
+from marketcal.errors import NotReady, WrongState
 from marketcal.v1 import alert_pb2 as pb
 from marketcal.v1 import alert_pb2_grpc
 
+METHODS = read_methods()
+SECRET = "5a7e0c93d1f84b62b9e6a2d8c07f4e15"
 METHOD = "/marketcal.v1.AlertService/AcknowledgeAlert"
 
 
@@ -60,6 +64,7 @@ class Served:
     alerts: Alerts
     stub: Any
     store: Path
+    address: str
 
     def key(self, role: str) -> tuple[tuple[str, str], ...]:
         text, _ = self.parts.keys.create(role)
@@ -76,7 +81,8 @@ def served(server_loop: Any, open_channel: Any, tmp_path: Path) -> Iterator[Serv
     alerts = Alerts()
     settings = load(
         {
-            "gateway": {"port": 0, "refresh_seconds": 0.05, "hosts": ("alert",)},
+            "gateway": {"port": 0, "refresh_seconds": 0.05, "hosts": ("alert",), "behind": True},
+            "upstream": {"secret": SECRET},
             "control": {"url": f"sqlite:///{tmp_path}/control.db"},
             "flows": {"lake": str(tmp_path / "lake"), "raw": str(tmp_path / "raw")},
         }
@@ -88,7 +94,7 @@ def served(server_loop: Any, open_channel: Any, tmp_path: Path) -> Iterator[Serv
         stack.callback(lambda: server_loop.run(life.__aexit__(None, None, None)))
         channel = stack.enter_context(open_channel(f"127.0.0.1:{port}"))
         stub: Any = alert_pb2_grpc.AlertServiceStub(channel)
-        yield Served(parts, alerts, stub, tmp_path / "control.db")
+        yield Served(parts, alerts, stub, tmp_path / "control.db", f"127.0.0.1:{port}")
 
 
 def request(alert_id: str) -> pb.AcknowledgeAlertRequest:
@@ -135,6 +141,120 @@ def test_a_call_that_its_caller_ends_is_written_as_cancelled(served: Served, unt
     until(lambda: served.alerts.begun == ["slow"])
     sent.cancel()
     until(lambda: served.rows()[0].outcome == "CANCELLED")
+
+
+def test_a_change_that_the_process_behind_refused_is_written_as_refused(
+    served: Served, serve_gateway: Any, refused: Any
+) -> None:
+    with ExitStack() as stack:
+        front = serve_gateway(stack, upstream={"alert": served.address, "secret": SECRET})
+        stub: Any = alert_pb2_grpc.AlertServiceStub(front.channel)
+        key = (("x-api-key", front.key("operator")),)
+
+        assert refused(stub.AcknowledgeAlert, request("closed"), key).reason == "WRONG_STATE"
+
+        [row] = [row for row in front.parts.keys.audit.rows() if row.action == METHOD]
+        assert row.outcome == "FAILED_PRECONDITION"
+    assert served.rows()[0].outcome == "FAILED_PRECONDITION"
+
+
+class SlowLog(AuditLog):
+    """An audit table whose writes wait until the test lets them go."""
+
+    def __init__(self, log: AuditLog) -> None:
+        self._log = log
+        self.may_begin, self.may_end = threading.Semaphore(0), threading.Event()
+
+    def write_attempt(self, *attempt: Any) -> int:
+        """Writes one for each permit."""
+        assert self.may_begin.acquire(timeout=20)
+        return self._log.write_attempt(*attempt)
+
+    def write_outcome(self, audit_id: int, outcome: str) -> None:
+        """Writes after the test says so."""
+        assert self.may_end.wait(20)
+        self._log.write_outcome(audit_id, outcome)
+
+
+@pytest.mark.parametrize("cancellations", [1, 2])
+def test_outcomes_are_written_though_callers_leave_while_the_store_is_slow(
+    cancellations: int, served: Served, server_loop: Any
+) -> None:
+    """More than there are threads; a second cancellation is a deadline after the caller left."""
+    log = SlowLog(served.parts.keys.audit)
+    audit = CallAudit(log)
+    log.may_begin.release(20)
+
+    async def change(begun: asyncio.Barrier) -> None:
+        async with audit(Call(METHODS[METHOD], peer(), {}, 0.0)):
+            await begun.wait()
+            await asyncio.sleep(30)
+
+    async def leave_all() -> None:
+        begun = asyncio.Barrier(21)
+        changes = [asyncio.ensure_future(change(begun)) for _ in range(20)]
+        async with asyncio.timeout(20):
+            await begun.wait()
+            for _ in range(cancellations):
+                for one in changes:
+                    one.cancel()
+                for _ in range(5):
+                    await asyncio.sleep(0)
+            log.may_end.set()
+            await asyncio.gather(*changes, return_exceptions=True)
+
+    server_loop.run(leave_all())
+    audit.close()
+
+    assert [row.outcome for row in served.rows()] == ["CANCELLED"] * 20
+
+
+def test_a_caller_that_leaves_before_its_change_begins_leaves_no_open_row(
+    served: Served, server_loop: Any
+) -> None:
+    log = SlowLog(served.parts.keys.audit)
+    audit = CallAudit(log)
+    log.may_end.set()
+
+    async def change() -> None:
+        async with audit(Call(METHODS[METHOD], peer(), {}, 0.0)):
+            raise AssertionError("its caller has left")
+
+    async def leave_all() -> None:
+        changes = [asyncio.ensure_future(change()) for _ in range(20)]
+        await asyncio.sleep(0)
+        for one in changes:
+            one.cancel()
+        await asyncio.gather(*changes, return_exceptions=True)
+
+    server_loop.run(leave_all())
+    log.may_begin.release(20)
+    audit.close()
+
+    assert {row.outcome for row in served.rows()} <= {"CANCELLED"}
+    assert len(served.rows()) < 20, "what no thread had taken is not written at all"
+
+
+def test_after_its_end_nothing_is_begun_and_a_late_outcome_is_logged(
+    served: Served, server_loop: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    audit = CallAudit(served.parts.keys.audit)
+
+    async def late() -> None:
+        async with audit(Call(METHODS[METHOD], peer(), {}, 0.0)):
+            audit.close()
+        with pytest.raises(NotReady):
+            async with audit(Call(METHODS[METHOD], peer(), {}, 0.0)):
+                raise AssertionError("it cannot be written down")
+
+    server_loop.run(late())
+
+    assert "too late for the outcome OK" in caplog.text
+
+
+def peer() -> Any:
+    """The transport's side of a call from loopback."""
+    return SimpleNamespace(peer=lambda: "ipv4:127.0.0.1:1")
 
 
 def test_what_cannot_be_written_down_is_not_done(served: Served, refused: Any, until: Any) -> None:
