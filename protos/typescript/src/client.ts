@@ -17,6 +17,12 @@ const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 2_000;
 /** gRPC ends with CANCELLED what a server has not begun when it shuts down. */
 const REPEATED = new Set([Code.Unavailable, Code.Canceled]);
+const LONGEST_WATCH_PAUSE_MS = 30_000;
+/** What may pass, whoever says it; a watch has no deadline of its own. */
+const PASSING = new Set([Code.Unavailable, Code.DeadlineExceeded]);
+/** What a lost connection looks like where no server of this platform gives a reason. */
+const LOST = new Set([Code.Internal, Code.Unknown, Code.Canceled, Code.Aborted]);
+const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/;
 
 /** How a gateway is reached. */
 export interface Options {
@@ -34,8 +40,20 @@ export interface Marketcal {
   readonly scores: Client<typeof ScoreboardService>;
   readonly markets: Client<typeof MarketService>;
   readonly alerts: Client<typeof AlertService>;
-  /** Alerts as they come; goes on by itself after a lost connection, from where it was. */
-  watchAlerts(request: MessageInitShape<typeof WatchAlertsRequestSchema>): AsyncIterable<WatchAlertsResponse>;
+  /**
+   * Alerts as they come; goes on by itself after a lost connection, from where it was, until the
+   * server ends the stream or `signal` is aborted, which throws with `Code.Canceled`.
+   */
+  watchAlerts(
+    request: MessageInitShape<typeof WatchAlertsRequestSchema>,
+    options?: WatchOptions,
+  ): AsyncIterable<WatchAlertsResponse>;
+}
+
+/** How alerts are watched. */
+export interface WatchOptions {
+  /** Ends the watch, also while it waits to open its stream again. */
+  readonly signal?: AbortSignal;
 }
 
 /** The services over `transport`. */
@@ -46,7 +64,7 @@ export function marketcal(transport: Transport): Marketcal {
     scores: createClient(ScoreboardService, transport),
     markets: createClient(MarketService, transport),
     alerts,
-    watchAlerts: (request) => resumed(alerts, request),
+    watchAlerts: (request, options = {}) => resumed(alerts, request, options),
   };
 }
 
@@ -58,8 +76,7 @@ export function interceptors({ key }: Options): Interceptor[] {
 /** Refuses an address to which the key would travel in clear. Returns the address. */
 export function checkedUrl({ baseUrl, insecure }: Options): string {
   const url = new URL(baseUrl);
-  const loopback = ["localhost", "[::1]"].includes(url.hostname) || url.hostname.startsWith("127.");
-  if (url.protocol !== "https:" && !loopback && !insecure) {
+  if (url.protocol !== "https:" && !LOOPBACK.test(url.hostname) && !insecure) {
     throw new TypeError(`${baseUrl}: keys would travel in clear; use https, or set insecure`);
   }
   return baseUrl;
@@ -114,27 +131,47 @@ function authorization(key: string | undefined): Interceptor {
 async function* resumed(
   alerts: Client<typeof AlertService>,
   request: MessageInitShape<typeof WatchAlertsRequestSchema>,
+  { signal }: WatchOptions,
 ): AsyncIterable<WatchAlertsResponse> {
   let resumeToken = request.resumeToken ?? "";
-  for (let failures = 0; ; failures++) {
+  let failures = 0;
+  const options = { timeoutMs: 0, ...(signal && { signal }) };
+  for (;;) {
     try {
-      for await (const message of alerts.watchAlerts({ ...request, resumeToken }, { timeoutMs: 0 })) {
+      for await (const message of alerts.watchAlerts({ ...request, resumeToken }, options)) {
         failures = 0;
-        yield message;
-        resumeToken = message.resumeToken;
+        resumeToken = message.resumeToken || resumeToken;
+        // A message with a token alone is a place to go on from, and nothing for the caller.
+        if (message.event.case !== undefined) yield message;
       }
+      return;
     } catch (thrown) {
       const error = MarketcalError.from(thrown);
-      if (error.code !== Code.Unavailable) throw error;
-      const waited = Math.min(30_000, FIRST_PAUSE_MS * 2 ** Math.min(failures, 10));
-      await sleep(1000 * (error.retryAfter ?? 0) + Math.random() * waited);
+      if (signal?.aborted || !mayPass(error)) throw error;
+      failures += 1;
+      await sleep(pauseOfWatch(error, failures), signal).catch((reason) => {
+        throw MarketcalError.from(reason);
+      });
     }
   }
 }
 
+/** Whether a stream may do better when it is opened again. */
+function mayPass({ code, reason }: MarketcalError): boolean {
+  return PASSING.has(code) || reason === "RATE_LIMITED" || (reason === "" && LOST.has(code));
+}
+
+/** Milliseconds until a stream is opened again: they double, half is left to chance, the server may ask for more. */
+function pauseOfWatch(error: MarketcalError, failures: number): number {
+  const longest = Math.min(LONGEST_WATCH_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(failures, 20));
+  return Math.max(1000 * (error.retryAfter ?? 0), longest * (0.5 + 0.5 * Math.random()));
+}
+
 function sleep(milliseconds: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, milliseconds);
-    signal?.addEventListener("abort", () => (clearTimeout(timer), reject(signal.reason)), { once: true });
+    if (signal?.aborted) return reject(signal.reason);
+    const abort = () => (clearTimeout(timer), reject(signal?.reason));
+    const timer = setTimeout(() => (signal?.removeEventListener("abort", abort), resolve()), milliseconds);
+    signal?.addEventListener("abort", abort, { once: true });
   });
 }
