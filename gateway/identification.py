@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from ipaddress import ip_network
 
+from gateway.beside import Beside
 from gateway.call import Admission
 from gateway.certificate_identity import CertificateIdentity
 from gateway.gcra import Limiter
@@ -34,10 +36,10 @@ class Identification:
     jwks: Jwks | None
     refresh_seconds: float
 
-    def beside(self) -> Iterator[Coroutine[None, None, None]]:
+    def beside(self) -> Iterator[Beside]:
         """What goes on beside the calls."""
         if self.jwks is not None:
-            yield self.jwks.keep(self.refresh_seconds)
+            yield Beside("fetching public keys", partial(self.jwks.keep, self.refresh_seconds))
 
     async def close(self) -> None:
         """Lets go of connections."""

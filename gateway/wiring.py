@@ -7,7 +7,7 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from calibration_service.publication import Publication
 from forecast_service.band_log import BandLog
 from gateway.audit import UNNAMED, Actor, CallAudit, note_resource
+from gateway.beside import Beside, keep
 from gateway.contract import read_methods
 from gateway.deadlines import Deadlines
 from gateway.gcra import Limiter
@@ -157,7 +158,7 @@ async def running(
         parts.gateway.set_serving(service.full_name, serving=False)  # until it says so itself
     port = await parts.gateway.start()
     parts.watch.start(parts.sources)
-    beside = [asyncio.create_task(work) for work in _beside(parts, ray_joined)]
+    beside = [asyncio.create_task(keep(work)) for work in _beside(parts, ray_joined)]
     try:
         yield port
     finally:
@@ -169,20 +170,31 @@ async def running(
         await asyncio.to_thread(parts.watch.close)
 
 
-def _beside(parts: Parts, ray_joined: Callable[[], None]) -> Iterator[Coroutine[None, None, None]]:
+def _beside(parts: Parts, ray_joined: Callable[[], None]) -> Iterator[Beside]:
     """What goes on beside the calls; each on its own, lest a slow lake delay a revocation."""
-    yield _repeat(parts, partial(_read_keys, parts))
-    yield _repeat(parts, parts.publication.refresh)
-    yield _keep_uses(parts)
+    yield Beside("reading keys", partial(_repeat, parts, partial(_read_keys, parts)))
+    yield Beside("reading tables", partial(_repeat, parts, parts.publication.refresh))
+    yield Beside("writing the use of keys", partial(_keep_uses, parts))
     yield from parts.identification.beside()
     for name, upstream in parts.hosting.upstreams.items():
         service = SERVICES[name].full_name
-        yield upstream.watch(service, partial(_tell, parts.gateway, service))
+        tell = partial(_tell, parts.gateway, service)
+        yield Beside(f"watching {service}", partial(upstream.watch, service, tell))
     forecasting = parts.hosting.forecasting
     if forecasting is not None:
-        yield _repeat(parts, forecasting.corrections.refresh)
-        yield _keep_bands(forecasting.band_log, parts.settings.forecast.band_log.seconds)
-        yield keep_connected(parts.settings.forecast, forecasting.forecaster, ray_joined)
+        yield from _beside_forecasts(parts, forecasting, ray_joined)
+
+
+def _beside_forecasts(
+    parts: Parts, forecasting: Forecasting, ray_joined: Callable[[], None]
+) -> Iterator[Beside]:
+    forecast = parts.settings.forecast
+    refresh = forecasting.corrections.refresh
+    yield Beside("reading corrections", partial(_repeat, parts, refresh))
+    keep_bands = partial(_keep_bands, forecasting.band_log, forecast.band_log.seconds)
+    yield Beside("writing bands", keep_bands)
+    connect = partial(keep_connected, forecast, forecasting.forecaster, ray_joined)
+    yield Beside("the connection to Ray", connect)
 
 
 def _read_keys(parts: Parts) -> None:
