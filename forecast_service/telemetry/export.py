@@ -1,7 +1,8 @@
 """The way of traces and metrics to the collector that the settings name; none without one.
 
-Where anything goes is a matter of our settings alone: ``OTEL_EXPORTER_OTLP_ENDPOINT`` sends
-nothing, and proxies of the environment are not asked. Importing this takes a while: whoever sends
+Where anything goes, and with which headers, is a matter of our settings alone:
+``OTEL_EXPORTER_OTLP_ENDPOINT`` sends nothing, ``OTEL_EXPORTER_OTLP_HEADERS`` adds nothing, and
+proxies of the environment are not asked. Importing this takes a while: whoever sends
 nothing leaves it alone.
 """
 
@@ -12,6 +13,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import requests
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
@@ -52,9 +54,8 @@ def traces_of(settings: TelemetrySettings, role: str) -> Traces:
     _quiet()
     exporter = OTLPSpanExporter(
         endpoint=settings.url("traces"),
-        headers=parse_headers(settings.otlp_headers),
         timeout=TRY_SECONDS,
-        session=_session(),
+        session=_Session(parse_headers(settings.otlp_headers)),
     )
     limits = SpanLimits(
         max_span_attributes=32, max_links=1_024, max_span_attribute_length=ATTRIBUTE_CHARACTERS
@@ -75,9 +76,8 @@ def metric_exporter_of(settings: TelemetrySettings) -> MetricExporter:
     _quiet()
     return OTLPMetricExporter(
         endpoint=settings.url("metrics"),
-        headers=parse_headers(settings.otlp_headers),
         timeout=TRY_SECONDS,
-        session=_session(),
+        session=_Session(parse_headers(settings.otlp_headers)),
     )
 
 
@@ -90,10 +90,31 @@ def resource_of(settings: TelemetrySettings, role: str) -> Mapping[str, str]:
     }
 
 
-def _session() -> requests.Session:
-    session = requests.Session()
-    session.trust_env = False
-    return session
+class _Session(requests.Session):
+    """Sends the headers that it is given, and none that the exporters find in the environment.
+
+    A redirect is a failure: nothing is sent after it, and the exporters would take it for success.
+    """
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        super().__init__()
+        self.trust_env = False
+        self._given = headers
+
+    def request(self, method: str, url: str, **given: Any) -> requests.Response:  # type: ignore[override]  # of the many arguments the exporters name theirs
+        """The answer to a request.
+
+        Raises:
+            requests.RequestException: there is none, or a redirect.
+        """
+        found = given.pop("headers") or {}
+        headers = {"Content-Type": "application/x-protobuf", "User-Agent": "marketcal"}
+        if "Content-Encoding" in found:
+            headers["Content-Encoding"] = found["Content-Encoding"]
+        answer = super().request(method, url, headers=headers | dict(self._given), **given)
+        if 300 <= answer.status_code < 400:
+            raise requests.TooManyRedirects(f"the collector answers {answer.status_code}")
+        return answer
 
 
 def _quiet() -> None:

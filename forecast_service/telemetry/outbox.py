@@ -98,9 +98,18 @@ class Outbox(SpanProcessor):
         while self._waiting and self._clock() < self._give_up_at:
             count = min(len(self._waiting), TOGETHER)
             batch = [self._waiting.popleft() for _ in range(count)]
-            taken = self._exporter.export(batch) is SpanExportResult.SUCCESS
+            taken = self._takes(batch)
             self.sent += count * taken
             self.failed += count * (not taken)
             if self._away is taken:
                 self._away = not taken
                 _LOG.warning("the collector %s", "takes spans" if taken else "takes no spans")
+
+    def _takes(self, batch: list[ReadableSpan]) -> bool:
+        """Whether the collector took these; an exporter that fails costs them alone."""
+        try:
+            return self._exporter.export(batch) is SpanExportResult.SUCCESS
+        except Exception:  # noqa: BLE001 - the edge of this thread, which goes on
+            if not self._away:
+                _LOG.exception("the exporter of spans failed")
+            return False

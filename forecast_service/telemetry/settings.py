@@ -69,7 +69,7 @@ class TelemetrySettings(BaseModel):
             raise ValueError("otlp_endpoint: is no http or https URL of a host")
         if url.username is not None or url.password is not None:
             raise ValueError("otlp_endpoint: holds a credential; give telemetry.otlp_headers")
-        clear = url.scheme == "http" and not is_local(url.netloc)
+        clear = url.scheme == "http" and not is_local(url.hostname)
         if clear and not self.allow_plaintext:
             raise ValueError(
                 f"otlp_endpoint: {url.hostname} is beyond loopback; use https, or set "
@@ -93,7 +93,8 @@ def parse_headers(given: SecretStr | None) -> dict[str, str]:
     found = {}
     for pair in given.get_secret_value().split(","):
         name, equals, value = (part.strip() for part in pair.partition("="))
-        if not name or not equals or not f"{name}{value}".isprintable():
+        text = f"{name}{value}"
+        if not name or not equals or not (text.isascii() and text.isprintable()):
             raise ValueError("otlp_headers: must read name=value,name=value")
         found[name] = value
     return found

@@ -1,7 +1,8 @@
 """The log: one line per record, as JSON for machines or as text for a terminal.
 
 Every record tells the call and the trace on whose behalf it was written. Credentials are taken out
-of whatever is logged, by whomever: keys, bearer tokens, signed tokens, passwords in URLs.
+of whatever is logged here, by whomever: keys, bearer tokens, signed tokens, passwords in URLs or
+after their name. A secret that looks like nothing of the kind is not known as one.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import Any, TextIO
 
 from opentelemetry.trace import get_current_span
 
@@ -19,13 +21,18 @@ from gateway.telemetry.call_context import UNDER_WAY
 
 MOST_CHARACTERS = 16_384
 """Of a message or a traceback; of a longer one the ends are kept."""
+_VALUE = r"(?:'[^']*'|\"[^\"]*\"|['\"]?[^\s'\"&]+)"
 _SECRETS = (
     (re.compile(r"\bmk_([0-9a-z]{8})_[0-9a-z]+"), r"mk_\1_***"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[^\s,;'\"]+"), r"\1 ***"),
     (re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*"), "***"),
-    (re.compile(r"(?i)(x-api-key['\"]?\s*[:=,]\s*['\"]?)[^\s,;'\")]+"), r"\1***"),
-    (re.compile(r"://[^/\s@:]*:[^/\s@]*@"), "://***@"),
+    (re.compile(r"(?i)(x-api-key['\"]?\s*[:=,]\s*)" + _VALUE), r"\1***"),
+    (re.compile(r"(?i)((?:passw(?:or)?d|passphrase|pwd)['\"]?\s*[:=]\s*)" + _VALUE), r"\1***"),
+    (re.compile(r"(?i)((?:secret|api[_-]?key|\btoken)(?:['\"]\s*:|\s*=)\s*)" + _VALUE), r"\1***"),
+    # Up to the last "@" of the word: a password may hold "/" and "@" as they are.
+    (re.compile(r"://[^\s'\"<>@]{0,512}(?:@[^\s'\"<>@]{0,512}){0,4}@"), "://***@"),
 )
+_SECRET_NAME = re.compile(r"(?i)passw|passphrase|secret|api[_-]?key|^token$|authorization")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029]")
 _LEVELS = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 """Names of the levels as OpenTelemetry has them, where they differ."""
@@ -42,6 +49,20 @@ def without_credentials(text: str) -> str:
     return text
 
 
+def _clean(value: Any) -> Any:
+    """A fact of any form without its credentials, known by its name or by its look."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {
+            without_credentials(str(name)): "***" if _SECRET_NAME.search(str(name)) else _clean(one)
+            for name, one in value.items()
+        }
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_clean(one) for one in value]
+    return _bounded(without_credentials(str(value)))
+
+
 class _Formatter(logging.Formatter):
     """What both forms share."""
 
@@ -56,7 +77,8 @@ class _Formatter(logging.Formatter):
         said |= _ids(record)
         more = getattr(record, "facts", None)
         if isinstance(more, dict):
-            said |= {name: value for name, value in more.items() if value not in ("", None)}
+            found = {name: value for name, value in more.items() if value not in ("", None)}
+            said |= _clean(found)
         if record.exc_info and record.exc_info[0] is not None:
             said["error_type"] = record.exc_info[0].__name__
             text = self.formatException(record.exc_info)

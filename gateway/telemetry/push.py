@@ -59,7 +59,7 @@ class MetricsPush:
         self._resource = Resource(resource)
         self._seconds = seconds
         self._began = (int(started * 1e9), time.monotonic_ns())
-        self._away = False
+        self._away = self._failing = False
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="metrics-push", daemon=True)
         self._thread.start()
@@ -72,8 +72,19 @@ class MetricsPush:
 
     def _work(self) -> None:
         while not self._closing.wait(self._seconds):
+            self._try_to_send()
+        self._try_to_send()
+
+    def _try_to_send(self) -> None:
+        """Sends once; what fails here is told once, and tried again the next time."""
+        try:
             self._send()
-        self._send()
+        except Exception:  # noqa: BLE001 - the edge of this thread, which goes on
+            if not self._failing:
+                _LOG.exception("metrics could not be sent")
+            self._failing = True
+        else:
+            self._failing = False
 
     def _send(self) -> None:
         started, at_start = self._began
@@ -129,6 +140,6 @@ def _bars(reading: Reading, keys: list[str], start: int, now: int) -> HistogramD
         sum=value.total,
         bucket_counts=list(value.counts),
         explicit_bounds=list(value.bounds[:-1]),
-        min=float("nan"),
-        max=float("nan"),
+        min=None,  # type: ignore[arg-type]  # not known, and left out on the wire
+        max=None,  # type: ignore[arg-type]
     )

@@ -24,6 +24,8 @@ ANSWER_SECONDS = 5.0
 """How long a connection may last."""
 REQUEST_BYTES = 8_192
 """Longest request with its headers."""
+CLOSING_SECONDS = 1.5
+"""How long the end may take."""
 RETRY_SECONDS = 2.0
 """From one try to take the port to the next."""
 
@@ -43,7 +45,7 @@ class Scrape:
     def __init__(self, text: Callable[[], bytes], host: str, port: int) -> None:
         self._text = text
         self._address = (host, port)
-        self._open = 0
+        self._open: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         self.port: Future[int] = Future()
@@ -51,9 +53,9 @@ class Scrape:
         self._thread.start()
 
     def close(self) -> None:
-        """Stops listening; blocks until that is so."""
+        """Stops listening and hangs up; blocks until that is so, at most `CLOSING_SECONDS`."""
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(ANSWER_SECONDS)
+        self._thread.join(CLOSING_SECONDS)
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
@@ -64,8 +66,10 @@ class Scrape:
         if server is None:
             return
         self.port.set_result(server.sockets[0].getsockname()[1])
-        async with server:
-            await self._stop.wait()
+        await self._stop.wait()
+        server.close()
+        for writer in self._open:  # nobody waits for them: a peer may be slow
+            writer.transport.abort()
 
     async def _listen(self) -> asyncio.Server | None:
         """The listening server as soon as the port is free; None when nobody needs it any more."""
@@ -85,10 +89,10 @@ class Scrape:
         return None
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._open >= CONNECTIONS:
+        if len(self._open) >= CONNECTIONS:
             writer.transport.abort()
             return
-        self._open += 1
+        self._open.add(writer)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 asked = await reader.readuntil(b"\r\n\r\n")
@@ -99,7 +103,7 @@ class Scrape:
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             writer.transport.abort()  # a peer that is slow, gone, or speaks no HTTP
         finally:
-            self._open -= 1
+            self._open.discard(writer)
 
     def _response(self, asked: bytes) -> bytes:
         method, _, rest = asked.partition(b"\r\n")[0].decode("latin-1").partition(" ")

@@ -34,6 +34,8 @@ CATCHES_EVERYTHING = {
     "gateway/pipeline.py": "the edge of a call: unknown errors are logged and become INTERNAL",
     "gateway/wiring.py": "the refreshing task goes on with what was there before",
     "gateway/beside.py": "nobody else looks at background work: it is logged and begins again",
+    "gateway/telemetry/push.py": "the thread that sends metrics goes on",
+    "forecast_service/telemetry/outbox.py": "the thread that sends spans goes on",
     "gateway/ray_link.py": "whatever Ray raises means that it is not there yet",
     "gateway/cli/": "a command says what failed and exits",
     "gateway/supervisor/": "a process that failed is restarted, whatever it was",

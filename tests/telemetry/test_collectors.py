@@ -8,14 +8,18 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.metrics.export import MetricExportResult, MetricsData
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from pydantic import ValidationError
 
-from forecast_service.telemetry.export import traces_of
+from forecast_service.telemetry.export import metric_exporter_of, traces_of
 from forecast_service.telemetry.outbox import QUEUE, Outbox
 from forecast_service.telemetry.settings import TelemetrySettings, parse_headers
 from gateway.settings import describe, load
+from gateway.telemetry.instruments import Kind, Metric
+from gateway.telemetry.push import MetricsPush
+from gateway.telemetry.readings import Reading
 from marketcal.v1 import forecast_pb2 as pb
 
 VALUES = [0.4, 0.41, 0.43, 0.42] * 24
@@ -53,6 +57,8 @@ def test_metrics_arrive_with_their_labels_and_bars(
     assert labels["rpc.grpc.status_code"].int_value == 0
     assert (point.count, sum(point.bucket_counts)) == (3, 3)
     assert len(point.bucket_counts) == len(point.explicit_bounds) + 1
+    assert not point.HasField("min")
+    assert not point.HasField("max")
     assert point.start_time_unix_nano <= point.time_unix_nano
     assert abs(point.time_unix_nano / 1e9 - time.time()) < 60
     served = collector.metrics["marketcal_forecasts_total"]
@@ -108,6 +114,83 @@ def test_a_proxy_of_the_environment_is_not_asked(
     assert [span.span.name for span in collector.spans] == ["one"]
 
 
+def test_headers_of_the_environment_are_not_sent(
+    collector: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They belong to another party's collector, and so do the secrets in them."""
+    for name in ("", "_TRACES", "_METRICS"):
+        monkeypatch.setenv(f"OTEL_EXPORTER_OTLP{name}_HEADERS", "x-other=geheim,user-agent=geheim")
+    settings = TelemetrySettings(
+        otlp_endpoint=collector.url, sample_ratio=1, otlp_headers="x-team=blue"
+    )
+    traces = traces_of(settings, "test")
+    traces.provider.get_tracer("t").start_span("one").end()
+    traces.close()
+    metrics = metric_exporter_of(settings)
+    assert metrics.export(MetricsData([])) is MetricExportResult.SUCCESS
+    metrics.shutdown()
+    assert len(collector.headers) == 2
+    for headers in collector.headers:
+        assert headers["x-team"] == "blue"
+        assert headers["Content-Type"] == "application/x-protobuf"
+        assert "geheim" not in str(headers)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307])
+def test_a_redirect_is_no_success(collector: Any, status: int) -> None:
+    collector.status = status
+    traces = traces_of(TelemetrySettings(otlp_endpoint=collector.url, sample_ratio=1), "test")
+    traces.provider.get_tracer("t").start_span("one").end()
+    traces.close()
+    assert (traces.outbox.sent, traces.outbox.failed) == (0, 1)
+
+
+class Stumbling(SpanExporter):
+    """Fails once, and takes what comes after."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def export(self, spans: Any) -> SpanExportResult:
+        self.calls += 1
+        if self.calls == 1:
+            raise KeyError("once")
+        return SpanExportResult.SUCCESS
+
+
+def test_an_exporter_that_fails_costs_its_spans_alone(
+    until: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox = Outbox(Stumbling())
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(outbox)
+    provider.get_tracer("t").start_span("lost").end()
+    outbox.force_flush()
+    until(lambda: outbox.failed == 1)
+    provider.get_tracer("t").start_span("sent").end()
+    provider.shutdown()
+    assert (outbox.failed, outbox.sent) == (1, 1)
+    assert caplog.text.count("the exporter of spans failed") == 1
+
+
+def test_metrics_that_cannot_be_read_once_are_sent_the_next_time(
+    collector: Any, until: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    reads = []
+
+    def read() -> Iterator[Reading]:
+        reads.append(1)
+        if len(reads) in (1, 2):
+            raise KeyError("not yet")
+        yield Reading(Metric("m", Kind.GAUGE, "1", "Meaning."), (), 7.0)
+
+    exporter = metric_exporter_of(TelemetrySettings(otlp_endpoint=collector.url))
+    push = MetricsPush(exporter, read, {}, seconds=0.02, started=0.0)
+    until(lambda: "m" in collector.metrics)
+    push.close()
+    assert caplog.text.count("metrics could not be sent") == 1
+
+
 class Held(SpanExporter):
     """Sends nothing until it may."""
 
@@ -161,12 +244,14 @@ def test_the_ratio_says_how_many_traces_are_recorded(collector: Any) -> None:
     [
         ({"otlp_endpoint": "http://collector.example:4318"}, "beyond loopback"),
         ({"otlp_endpoint": "http://10.0.0.1:4318"}, "beyond loopback"),
+        ({"otlp_endpoint": "http://unix:4318"}, "beyond loopback"),
         ({"otlp_endpoint": "collector:4318"}, "is no http or https URL"),
         ({"otlp_endpoint": "ftp://127.0.0.1"}, "is no http or https URL"),
         ({"otlp_endpoint": "http://"}, "is no http or https URL"),
         ({"otlp_endpoint": "https://me:geheim@c.example"}, "holds a credential"),
         ({"otlp_headers": "geheim"}, "must read name=value"),
         ({"otlp_headers": "a=geheim\r\nb: c"}, "must read name=value"),
+        ({"otlp_headers": "a=geheim\u20ac"}, "must read name=value"),
         ({"sample_ratio": 1.5}, "less than or equal to 1"),
         ({"prometheus_port": -2}, "greater than or equal to -1"),
         ({"service_name": "a b"}, "pattern"),

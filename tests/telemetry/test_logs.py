@@ -102,6 +102,15 @@ def test_an_exception_is_a_field_of_its_record() -> None:
         ("('x-api-key', 'something-else')", "something-else"),
         ("x-api-key: something-else", "something-else"),
         ("Basic dXNlcjpwYXNz", "dXNlcjpwYXNz"),
+        ("postgresql://u:p/geheim@h/db", "geheim"),
+        ("redis://user:p@geheim@h/0", "geheim"),
+        ("https://geheim@h/x", "geheim"),
+        ("password=geheim", "geheim"),
+        ("host=h password='so geheim' user=u", "geheim"),
+        ("password=a,geheim", "geheim"),
+        ("{'db_password': 'geheim'}", "geheim"),
+        ('{"client_secret": "geheim"}', "geheim"),
+        ("https://h/x?api_key=geheim&b=1", "geheim"),
     ],
 )
 @pytest.mark.parametrize("formatter", [JsonLines(), TextLines()])
@@ -110,6 +119,22 @@ def test_a_credential_is_never_written(
 ) -> None:
     for made in (record(said), record("%s", said)):
         assert secret not in formatter.format(made)
+
+
+def test_facts_beside_a_message_hold_no_credential_either() -> None:
+    facts = {
+        "url": "redis://user:geheim@h/0", "password": "geheim", "tries": 3, "on": True,
+        "sent": {"authorization": "geheim", "ids": [f"key {KEY}", 7]},
+    }  # fmt: skip
+    said = json.loads(JsonLines().format(record("failed", facts=facts)))
+    assert "geheim" not in str(said)
+    assert KEY not in str(said)
+    assert (said["tries"], said["on"], said["sent"]["ids"][1]) == (3, True, 7)
+
+
+def test_what_only_sounds_like_a_credential_stays() -> None:
+    for said in ("setting upstream.secret: is needed", "next_page_token=abc", "http://h:80/v1/x"):
+        assert json.loads(JsonLines().format(record(said)))["message"] == said
 
 
 def test_text_of_a_caller_cannot_begin_another_line() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from typing import Any
 
 import httpx
@@ -130,3 +130,15 @@ def test_a_gateway_shows_its_metrics_while_it_serves(serve_gateway: Any) -> None
         assert "marketcal_streams_open 0.0" in page
     with pytest.raises(httpx.ConnectError):
         httpx.get(url(gateway.parts.watch.scrape))
+
+
+def test_the_end_hangs_up_on_a_peer_that_says_nothing(until: Any) -> None:
+    served = Scrape(lambda: b"", "127.0.0.1", 0)
+    with closing(connected(served)) as silent:
+        until(lambda: len(served._open) == 1)
+        began = time.monotonic()
+        served.close()
+        assert time.monotonic() - began < 1.4
+        silent.settimeout(5)
+        with suppress(ConnectionResetError):
+            assert silent.recv(1) == b""
