@@ -51,9 +51,11 @@ def test_a_grpc_call_is_logged_by_its_method(front: Any, as_viewer: Any, until: 
         return [one for one in lines if one["path"] == "/marketcal.v1.MarketService/GetMarket"]
 
     before = [one for one in logged() if one["grpc_status"] == "NotFound"]
-    with Client(f"127.0.0.1:{front.port}", key=as_viewer["x-api-key"]) as client:
-        with pytest.raises(errors.MarketNotFound):
-            client.get_market("logged-by-grpc")
+    with (
+        Client(f"127.0.0.1:{front.port}", key=as_viewer["x-api-key"]) as client,
+        pytest.raises(errors.MarketNotFound),
+    ):
+        client.get_market("logged-by-grpc")
     until(lambda: len([one for one in logged() if one["grpc_status"] == "NotFound"]) > len(before))
     line = logged()[-1]
     assert (line["method"], line["status"]) == ("POST", 200)
