@@ -237,7 +237,8 @@ def test_no_secret_is_in_a_log_or_an_error(
 ) -> None:
     """All that fails with credentials, with every logger at its most talkative."""
     identity = {"jwks_url": "http://127.0.0.1:9/k", "jwt_issuer": "i", "jwt_audience": "a"}
-    running = serve_gateway(stack, identity=identity, upstream={"secret": SECRET})
+    sections = {"upstream": {"secret": SECRET}, "gateway": {"behind": True}}
+    running = serve_gateway(stack, identity=identity, **sections)
     good, revoked, expired = (running.key("forecaster") for _ in range(3))
     unknown, token = new_key()[0], jwt.encode({"sub": "x"}, "k" * 32, headers={"kid": "a"})
     running.parts.keys.revoke(split_key(revoked)[0])

@@ -124,7 +124,7 @@ def test_a_forwarded_call_goes_on_in_the_same_trace(
 ) -> None:
     secret = secrets.token_hex(32)
     behind = serve_seen(
-        stack, upstream={"secret": secret}, gateway={"hosts": ("forecast",)},
+        stack, upstream={"secret": secret}, gateway={"hosts": ("forecast",), "behind": True},
         telemetry={"service_name": "behind"},
     )  # fmt: skip
     front = serve_seen(stack, upstream={"secret": secret, "forecast": behind.address})
