@@ -16,8 +16,9 @@ from marketcal.v1 import legacy_pb2 as pb
 
 MOST_ENTRIES = 500
 """Entries of an old list at most, as of a v1 page; v1 has the rest on further pages."""
-MOST_ALERTS = 10_000
-"""Alerts that are counted for a total."""
+MOST_ALERTS = 2_000
+"""Alerts that are looked through for a total, four pages of v1; where there are more, the total is
+this number and stands for "not counted to the end"."""
 
 Method = Callable[[Any, Any], Awaitable[Any]]
 
@@ -85,12 +86,13 @@ class CompatService(legacy_pb2_grpc.CompatServiceServicer):
         return pb.MarketsResponse(items=items, total=answer.total_size)
 
     async def Alerts(self, request: pb.AlertsRequest, call: Any) -> pb.AlertsResponse:
-        """Alerts, the newest first; all that match are counted."""
+        """Alerts, the newest first; they are counted up to `MOST_ALERTS`."""
         asked = translation.alerts_request(request, MOST_ENTRIES)
         method = _implemented(self._alerts, "ListAlerts")
-        found = await _all_alerts(method, asked, call, exact=bool(request.severity))
+        found, whole = await _newest_alerts(method, asked, call, exact=bool(request.severity))
         shown = found[: min(request.limit or 50, MOST_ENTRIES)]
-        return pb.AlertsResponse(items=map(rows.alert_row, shown), total=len(found))
+        total = len(found) if whole else MOST_ALERTS
+        return pb.AlertsResponse(items=map(rows.alert_row, shown), total=total)
 
     async def MarketById(self, request: pb.MarketByIdRequest, call: Any) -> pb.MarketByIdResponse:
         """One market."""
@@ -142,26 +144,18 @@ async def _ask(
         raise renamed(error, rename) from error
 
 
-async def _all_alerts(
+async def _newest_alerts(
     method: Method, request: alert_pb2.ListAlertsRequest, call: Any, *, exact: bool
-) -> list[alert_pb2.Alert]:
-    """Every alert that matches, page by page.
-
-    Raises:
-        InvalidArgument: there are too many to count.
-    """
+) -> tuple[list[alert_pb2.Alert], bool]:
+    """Those among the newest `MOST_ALERTS` that match, and whether there are no more."""
     found: list[alert_pb2.Alert] = []
-    seen = 0
-    while True:
+    for _ in range(MOST_ALERTS // MOST_ENTRIES):
         answer: alert_pb2.ListAlertsResponse = await _ask(method, request, call)
-        seen += len(answer.alerts)
         found += [
             alert for alert in answer.alerts
             if not exact or alert.severity == request.min_severity
         ]  # fmt: skip
         if not answer.next_page_token:
-            return found
-        if seen >= MOST_ALERTS:
-            said = f"more than {MOST_ALERTS} alerts match; give a later instant, or use /v1/alerts"
-            raise InvalidArgument.of("since", said)
+            return found, True
         request.page_token = answer.next_page_token
+    return found, False

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.compat.service import MOST_ALERTS, CompatService
-from marketcal.errors import InvalidArgument, InvalidPageToken, MethodNotImplemented
+from marketcal.errors import InvalidPageToken, MethodNotImplemented
 from marketcal.v1 import alert_pb2, alert_pb2_grpc
 from marketcal.v1 import legacy_pb2 as pb
 
@@ -62,12 +62,20 @@ async def test_an_instant_is_passed_on() -> None:
     assert stored.asked[0].since.ToJsonString() == "2026-01-02T02:04:05Z"
 
 
-async def test_at_most_five_hundred_are_shown_and_ten_thousand_counted() -> None:
-    answer = await compat(StoredAlerts(MOST_ALERTS)).Alerts(pb.AlertsRequest(limit=9999), None)
-    assert (answer.total, len(answer.items)) == (MOST_ALERTS, 500)
-    with pytest.raises(InvalidArgument) as refused:
-        await compat(StoredAlerts(MOST_ALERTS + 1)).Alerts(pb.AlertsRequest(), None)
-    assert refused.value.violations[0].field == "since"
+async def test_at_most_five_hundred_are_shown_and_two_thousand_counted() -> None:
+    answer = await compat(StoredAlerts(MOST_ALERTS - 1)).Alerts(pb.AlertsRequest(limit=9999), None)
+    assert (answer.total, len(answer.items)) == (MOST_ALERTS - 1, 500)
+
+
+@pytest.mark.parametrize("severity", ["", "FYI"])
+@pytest.mark.parametrize("count", [MOST_ALERTS + 1, 1_000_000])
+async def test_more_alerts_than_are_counted_are_answered_with_few_calls(
+    severity: str, count: int
+) -> None:
+    stored = StoredAlerts(count)
+    answer = await compat(stored).Alerts(pb.AlertsRequest(severity=severity, limit=10), None)
+    assert (answer.total, len(answer.items)) == (MOST_ALERTS, 10)
+    assert len(stored.asked) <= 4
 
 
 async def test_a_service_without_code_is_said_to_be_so() -> None:
