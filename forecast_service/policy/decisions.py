@@ -16,6 +16,8 @@ RECENT = 1_000
 """Forecasts that a share speaks of."""
 WIDTH_BOUNDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, float("inf"))
 """Inclusive upper bounds of the width of a band, in probability."""
+OUTERMOST = (0.1, 0.9)
+"""The outermost of the levels that a request without levels gets; widths are of this pair alone."""
 _REARRANGED = tuple(Adjustment).index(Adjustment.REARRANGED)
 
 
@@ -48,7 +50,8 @@ class Decisions:
         answers: by (name of the asked model, whether it was remembered).
         fallbacks: answers by a stand-in, by reason.
         crossings: answers whose quantiles crossed before they were put in order.
-        widths: of the band between the outermost levels at the last step, by answering model.
+        widths: of the band between `OUTERMOST` at the last step, by answering model; forecasts with
+            other outermost levels are left out, for their widths are not comparable.
         recent_fallbacks, recent_crossings: their shares among the last answers.
     """
 
@@ -71,6 +74,9 @@ class Decisions:
         crossed = bool(made.bands.adjusted[_REARRANGED])
         self.crossings += crossed
         self.recent_crossings.note(crossed)
+        levels = ask.query.levels
+        if (levels[0], levels[-1]) != OUTERMOST:
+            return
         bands = made.bands.quantiles if made.corrected is None else made.corrected.quantiles
         widths = self.widths.get(made.card.name)
         if widths is None:

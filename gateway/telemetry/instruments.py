@@ -112,7 +112,8 @@ CROSSING_RATE = Metric(
 )  # fmt: skip
 INTERVAL_WIDTH = Metric(
     "interval_width", _HISTOGRAM, "1",
-    "Width in probability between the outermost levels at the last step, by answering model.",
+    "Width in probability between the levels 0.1 and 0.9 at the last step, by answering model; of "
+    "forecasts whose outermost levels these are.",
     ("model",),
 )  # fmt: skip
 COVERAGE = Metric(
