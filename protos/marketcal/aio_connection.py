@@ -70,10 +70,10 @@ class AsyncConnection:
                 request_serializer=method.request.SerializeToString,
                 response_deserializer=method.response.FromString,
             )
-            answer: Response = await call(request, timeout=timeout, metadata=self._sent())
+            answer = await call(request, timeout=timeout, metadata=self._sent())
         except ending.FAILURES as error:
             raise ending.refusal(error, closed=self._closed) from None
-        return answer
+        return ending.readable(answer, method.response)
 
     async def watch(
         self, method: Method[Request, Response], request: Request, timeout: float | None
@@ -93,8 +93,9 @@ class AsyncConnection:
                     response_deserializer=method.response.FromString,
                 )(watching.request, timeout=watching.remaining(), metadata=self._sent())
                 async for message in stream:
-                    if watching.received(message):
-                        yield message
+                    read = ending.readable(message, method.response)
+                    if watching.received(read):
+                        yield read
                 return
             except ending.FAILURES as error:
                 refused = ending.refusal(error, closed=self._closed)

@@ -7,7 +7,8 @@ import asyncio
 import grpc
 
 from marketcal import status
-from marketcal.errors import CallCancelled, MarketcalError
+from marketcal.errors import CallCancelled, InternalError, MarketcalError
+from marketcal.methods import Response
 
 FAILURES: tuple[type[BaseException], ...] = (
     grpc.RpcError,
@@ -16,6 +17,10 @@ FAILURES: tuple[type[BaseException], ...] = (
     asyncio.CancelledError,  # of calls in flight when the asynchronous client was closed
 )
 """What gRPC ends a call with."""
+
+_NOT_READ = "Exception deserializing response!"
+"""What the synchronous gRPC says of a mangled message, with the code of a lost connection."""
+_UNREADABLE = "the server sent what cannot be read; it may speak another contract"
 
 
 def refusal(error: BaseException, *, closed: bool) -> MarketcalError:
@@ -30,10 +35,22 @@ def refusal(error: BaseException, *, closed: bool) -> MarketcalError:
             transport could not be called for another reason than a closed client.
     """
     if isinstance(error, grpc.RpcError):
-        return status.decode(error)
+        decoded = status.decode(error)
+        return InternalError(_UNREADABLE) if decoded.message == _NOT_READ else decoded
     if closed and not (isinstance(error, asyncio.CancelledError) and _given_up()):
         return CallCancelled("the client is closed")
     raise error
+
+
+def readable(message: object, of: type[Response]) -> Response:
+    """The message of a server; the asynchronous gRPC hands over nothing for one that is mangled.
+
+    Raises:
+        InternalError: it could not be read.
+    """
+    if not isinstance(message, of):
+        raise InternalError(_UNREADABLE)
+    return message
 
 
 def _given_up() -> bool:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from marketcal import AsyncClient, Client, Tls, errors
+from marketcal import AsyncClient, Client, Tls, channel, errors
 from marketcal.testing import FakeServer
 from marketcal.v1 import market_pb2
 
@@ -143,6 +143,15 @@ def test_refuses_to_leave_this_machine_in_clear(address: str) -> None:
 @pytest.mark.parametrize("address", HERE)
 def test_stays_on_this_machine_in_clear(address: str) -> None:
     Client(address, key="mk_secret").close()
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["xds:///localhost:1", "dns://8.8.8.8/localhost:1", "dns://localhost:53/a", "127.evil.com:1",
+     "ipv4:127.0.0.1:1,10.0.0.1:1", "any:///localhost:1", "a/localhost:1"],
+)  # fmt: skip
+def test_a_name_that_another_machine_resolves_is_not_on_this_one(address: str) -> None:
+    assert not channel.is_local(address)
 
 
 async def test_the_asynchronous_client_refuses_the_same() -> None:

@@ -231,6 +231,19 @@ def test_a_stream_that_ends_without_our_details_goes_on(
     assert [request.resume_token for request in connections] == ["", "1"]
 
 
+def test_what_cannot_be_read_is_no_lost_connection(serve_raw: Any, use: Any) -> None:
+    """Asking again would bring the same, without an end."""
+    connections = []
+
+    def stream(request: Any, context: Any) -> Any:
+        connections.append(request)
+        yield b"\xff\xff"
+
+    with pytest.raises(errors.InternalError, match="cannot be read"):
+        use(serve_raw(stream), lambda client: client.watch_alerts(timeout=LONG))
+    assert len(connections) == 1
+
+
 @pytest.fixture
 def serve_raw(server: FakeServer) -> Iterator[Any]:
     """A server whose WatchAlerts is a bare gRPC function: its errors have no details of ours."""
@@ -241,7 +254,7 @@ def serve_raw(server: FakeServer) -> Iterator[Any]:
         handler = grpc.unary_stream_rpc_method_handler(
             stream,
             alert_pb2.WatchAlertsRequest.FromString,
-            alert_pb2.WatchAlertsResponse.SerializeToString,
+            lambda sent: sent if isinstance(sent, bytes) else sent.SerializeToString(),
         )
         service = grpc.method_handlers_generic_handler(
             "marketcal.v1.AlertService", {"WatchAlerts": handler}
