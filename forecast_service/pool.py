@@ -44,6 +44,8 @@ PATIENCE = 0.001
 """Seconds without a further series after which a batch leaves without those still expected."""
 MEASURE_EVERY = 32
 """Each so many batches, one waits as long as further series come, to learn how many there are."""
+A_FEW = 8
+"""Series that are worked on in one turn of the event loop, among them those of other callers."""
 MEMORY = 64
 """Batches whose sizes are remembered."""
 MAX_NUMBERS = 800_000
@@ -343,12 +345,24 @@ def _settle(
         for row, item in enumerate(items):
             _settle([item], *_row(batch, given, row), served_by)
         return error
-    for item, band in zip(items, bands, strict=True):
+    for item in items:
         if item.timer is not None:
             item.timer.cancel()
+    _hand_out(deque(zip(items, bands, strict=True)))
+    return None
+
+
+def _hand_out(answered: deque[tuple[_Waiting, Bands]]) -> None:
+    """Gives a few their bands, and the others theirs in the next turns of the loop.
+
+    All at once would keep the loop from everybody else for as long as a whole batch takes.
+    """
+    for _ in range(min(A_FEW, len(answered))):
+        item, band = answered.popleft()
         if not item.future.done():
             item.future.set_result(band)
-    return None
+    if answered:
+        asyncio.get_running_loop().call_soon(_hand_out, answered)
 
 
 def _row(batch: Batch, given: BatchAnswer, row: int) -> tuple[Batch, BatchAnswer]:

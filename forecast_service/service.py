@@ -11,6 +11,7 @@ from forecast_service.models.catalog import ModelCard
 from forecast_service.policy.decision import Answer
 from forecast_service.policy.forecaster import Forecaster
 from forecast_service.policy.routing import Router
+from forecast_service.pool import A_FEW
 from marketcal import status
 from marketcal.errors import InvalidArgument, InvalidPageToken, MarketcalError
 from marketcal.v1 import forecast_pb2 as pb
@@ -118,7 +119,17 @@ class ForecastService(forecast_pb2_grpc.ForecastServiceServicer):
     async def _results(
         self, items: Iterable[pb.ForecastRequest], call: CallFacts
     ) -> list[pb.BatchForecastResult]:
-        return await asyncio.gather(*(self._result(item, call) for item in items))
+        """One result per item; begun a few in one turn of the loop, for others wait for it too."""
+        begun: list[asyncio.Task[pb.BatchForecastResult]] = []
+        try:
+            for item in items:
+                begun.append(asyncio.create_task(self._result(item, call)))
+                if len(begun) % A_FEW == 0:
+                    await asyncio.sleep(0)
+            return await asyncio.gather(*begun)
+        finally:
+            for task in begun:
+                task.cancel()  # where the caller has gone away; one that has ended takes no harm
 
     async def _result(self, item: pb.ForecastRequest, call: CallFacts) -> pb.BatchForecastResult:
         try:
