@@ -45,7 +45,7 @@ class Scrape:
     def __init__(self, text: Callable[[], bytes], host: str, port: int) -> None:
         self._text = text
         self._address = (host, port)
-        self._open: set[asyncio.StreamWriter] = set()
+        self._open: dict[asyncio.Task[None] | None, asyncio.StreamWriter] = {}
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         self.port: Future[int] = Future()
@@ -68,8 +68,11 @@ class Scrape:
         self.port.set_result(server.sockets[0].getsockname()[1])
         await self._stop.wait()
         server.close()
-        for writer in self._open:  # nobody waits for them: a peer may be slow
+        for writer in self._open.values():  # nobody waits for them: a peer may be slow
             writer.transport.abort()
+        answering = [one for one in self._open if one is not None]
+        if answering:
+            await asyncio.wait(answering, timeout=CLOSING_SECONDS / 3)
 
     async def _listen(self) -> asyncio.Server | None:
         """The listening server as soon as the port is free; None when nobody needs it any more."""
@@ -92,7 +95,8 @@ class Scrape:
         if len(self._open) >= CONNECTIONS:
             writer.transport.abort()
             return
-        self._open.add(writer)
+        answering = asyncio.current_task()
+        self._open[answering] = writer
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 asked = await reader.readuntil(b"\r\n\r\n")
@@ -103,7 +107,7 @@ class Scrape:
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             writer.transport.abort()  # a peer that is slow, gone, or speaks no HTTP
         finally:
-            self._open.discard(writer)
+            del self._open[answering]
 
     def _response(self, asked: bytes) -> bytes:
         method, _, rest = asked.partition(b"\r\n")[0].decode("latin-1").partition(" ")
