@@ -207,7 +207,7 @@ class Gateway:
         end = asyncio.get_running_loop().time() + QUIET_SECONDS
         quiet = 0
         while quiet < QUIET_LOOKS and asyncio.get_running_loop().time() < end:
-            quiet = 0 if self._pipeline.work.cost else quiet + 1
+            quiet = 0 if self._pipeline.telemetry.calls.active else quiet + 1
             await asyncio.sleep(0)
 
     async def wait(self) -> None:

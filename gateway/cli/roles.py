@@ -76,7 +76,7 @@ def _gateway(role: str, port: int | None, workers: int | None, ready_file: Path 
         )
 
     def announce(chosen: int) -> None:
-        _announce(ready_file, {"address": f"{loaded.gateway.host}:{chosen}"})
+        _announce(ready_file, {"address": loaded.gateway.address(chosen)})
 
     try:
         with control_store():

@@ -47,11 +47,6 @@ class Work:
         self._new = partial(InFlight, least=least, most=most, max_wait=max_wait, clock=clock)
         self.by_scope: dict[str, InFlight] = {}
 
-    @property
-    def cost(self) -> int:
-        """Cost of all that is under way."""
-        return sum(in_flight.cost for in_flight in self.by_scope.values())
-
     def check(self, call: Call) -> None:
         """Refuses a call that has no place now, before its request is read.
 

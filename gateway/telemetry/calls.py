@@ -77,6 +77,11 @@ class Calls:
         self.methods: dict[str, MethodCalls] = {}
         self.refusals: Counter[str] = Counter()
 
+    @property
+    def active(self) -> int:
+        """Calls under way."""
+        return sum(method.active for method in self.methods.values())
+
     def begin(self, name: str) -> MethodCalls:
         """Counts a call of the method with this full name, ``/package.Service/Method``."""
         method = self.methods.get(name)
