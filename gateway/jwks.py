@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping
+from contextvars import Context
 from typing import Any
 
 import httpx
@@ -100,7 +101,8 @@ class Jwks:
     async def _fetch_once(self) -> None:
         """One fetch for all who ask; a caller that leaves takes nobody else's away."""
         if self._fetching is None:
-            self._fetching = asyncio.create_task(self._fetch())
+            # In a context of its own: what it logs belongs to no single caller.
+            self._fetching = asyncio.create_task(self._fetch(), context=Context())
             self._fetching.add_done_callback(self._forget_fetch)
         await asyncio.shield(self._fetching)
 

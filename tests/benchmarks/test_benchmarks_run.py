@@ -213,6 +213,7 @@ def test_a_table_names_suite_figure_unit_and_spread() -> None:
     ]
 
 
+@pytest.mark.soak
 def test_all_stages_are_measured_by_the_size_of_the_lake(tmp_path: Path) -> None:
     values = by_name(lake_scale.run(TINY, tmp_path))
     assert values["all stages, 2,000 snapshots", "s"] > 0

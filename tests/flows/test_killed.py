@@ -100,7 +100,7 @@ def test_a_run_killed_at_a_stage_goes_on_to_the_same_tables(
     assert_as_undisturbed(contents(settings), expected)
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.soak)])
 def test_a_run_killed_at_random_moments_goes_on_to_the_same_tables(
     kills: int,
     archive: Archive,
