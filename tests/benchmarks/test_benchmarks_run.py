@@ -170,6 +170,7 @@ def test_the_plain_scores_are_those_of_the_metrics_stage() -> None:
         np.testing.assert_allclose(sorted(ours[column].to_list()), theirs, rtol=1e-9)
 
 
+@pytest.mark.soak
 def test_the_daily_flow_is_measured_from_end_to_end(tmp_path: Path) -> None:
     values = by_name(daily_flow.run(TINY, tmp_path))
     assert values["first run, 60 markets × 12 snapshots", "s"] > 0
