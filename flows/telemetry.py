@@ -9,19 +9,12 @@ error there was, never its text: that may hold an address, and stands in the run
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
-from types import TracebackType
+from contextlib import AbstractContextManager, contextmanager
 
-from opentelemetry.trace import (
-    ProxyTracerProvider,
-    Span,
-    Status,
-    StatusCode,
-    get_tracer_provider,
-)
+from opentelemetry.trace import ProxyTracerProvider, Span, get_tracer_provider
 
 from flows.runs import Run, StageCount
+from forecast_service.telemetry.spans import span_of
 
 
 @contextmanager
@@ -72,25 +65,7 @@ def counts_of(count: StageCount) -> dict[str, int]:
     }
 
 
-@contextmanager
-def _span(run: Run, name: str) -> Iterator[Span]:
+def _span(run: Run, name: str) -> AbstractContextManager[Span]:
+    """Below the span that is current."""
     attributes = {"marketcal.pipeline": run.pipeline, "marketcal.run_id": run.run_id}
-    with ExitStack() as stack:
-        span = stack.enter_context(
-            run.tracer.start_as_current_span(
-                name, attributes=attributes, record_exception=False, set_status_on_exception=False
-            )
-        )
-        stack.push(partial(_ended, span))
-        yield span
-
-
-def _ended(
-    span: Span,
-    kind: type[BaseException] | None,
-    _error: BaseException | None,
-    _where: TracebackType | None,
-) -> None:
-    if kind is not None:
-        span.set_attribute("error.type", kind.__name__)
-        span.set_status(Status(StatusCode.ERROR, kind.__name__))
+    return span_of(run.tracer, name, None, attributes)
