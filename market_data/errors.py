@@ -12,6 +12,10 @@ The tree::
     ├── RawStoreError             a raw file is missing, damaged or not what its name says
     ├── RecordRejected            one record cannot be read; carries the reason for the dead letter
     │   └── RecordLeftOut         a record that is not ingested by rule: counted, and no letter
+    ├── StreamError
+    │   ├── CaptureError          a recorded stream cannot be read (names file, line and field)
+    │   ├── StreamLimit           more instruments than one connection may carry
+    │   └── StreamRefused         the venue refused a subscription, or never sent an event of it
     └── VenueError
         ├── VenueUnreachable      connection refused, dropped or timed out, retries spent
         ├── VenueRateLimited      429 to the last attempt
@@ -73,6 +77,22 @@ class RecordRejected(MarketDataError):
 
 class RecordLeftOut(RecordRejected):
     """One record is sound and of a kind that is not ingested: its raw answer is all that stays."""
+
+
+class StreamError(MarketDataError):
+    """A venue's stream cannot be used as asked."""
+
+
+class CaptureError(StreamError):
+    """A recorded stream that cannot be read; the message names the file, the line and the field."""
+
+
+class StreamLimit(StreamError):
+    """More instruments than one connection may carry."""
+
+
+class StreamRefused(StreamError):
+    """The venue will not serve an instrument: it refused it, or never sent anything of it."""
 
 
 class VenueError(MarketDataError):

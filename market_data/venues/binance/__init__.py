@@ -1,0 +1,1 @@
+"""Binance USDⓈ-M futures: the streams of mark prices and candles."""
