@@ -1,0 +1,1 @@
+"""Alerts: a price left its band, with evidence; kept, delivered and measured."""

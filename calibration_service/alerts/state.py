@@ -1,0 +1,115 @@
+"""What the engine remembers of a market between two bars, and its exact JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from calibration_service.alerts.errors import BadObservation, BadState
+from calibration_service.alerts.values import Band, Direction, band_of
+
+VERSION = 1
+"""Of the JSON; a checkpoint of another version is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A usable forecast and the price at which it was issued.
+
+    Attributes:
+        band: the forecast; every number in it is finite.
+        price: last close when it was issued; None where none was known.
+    """
+
+    band: Band
+    price: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """A price that stands outside its band: first for a bar or so, then as an episode.
+
+    Attributes:
+        direction: on which side.
+        start_ms: end of the first bar outside.
+        reference: the forecast that was left; later bars are held against its later steps.
+        outside: bars in a row outside, up to the last one; 0 while the price is back inside.
+        last_outside_ms: end of the last bar outside.
+        inside: bars in a row back inside.
+        is_open: whether gate 1 has held once, and an episode is open.
+        raised: highest severity that the episode has raised; 0 for none.
+    """
+
+    direction: Direction
+    start_ms: int
+    reference: Issued
+    outside: int
+    last_outside_ms: int
+    inside: int = 0
+    is_open: bool = False
+    raised: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MarketState:
+    """All that the engine knows of a market.
+
+    Attributes:
+        market_id: the market.
+        at_ms: end of the last bar that was taken; -1 before the first.
+        last_price: last close that was not missing.
+        latest: newest usable forecast.
+        breach: the breach under way.
+        alerted_ms: market time of the last alert.
+        alerted_severity: its severity; 0 before the first.
+        suppressed: why nothing may open or escalate now; "" when it may.
+    """
+
+    market_id: str
+    at_ms: int = -1
+    last_price: float | None = None
+    latest: Issued | None = None
+    breach: Breach | None = None
+    alerted_ms: int | None = None
+    alerted_severity: int = 0
+    suppressed: str = ""
+
+
+def write_state(state: MarketState) -> str:
+    """The state as JSON; `read_state` gives back an equal one."""
+    return json.dumps({"version": VERSION} | asdict(state), allow_nan=False, separators=(",", ":"))
+
+
+def read_state(text: str) -> MarketState:
+    """The state from its JSON.
+
+    Raises:
+        BadState: it is none, or of another version; the message names what is wrong.
+    """
+    try:
+        found = json.loads(text)
+        if not isinstance(found, dict) or found.pop("version", None) != VERSION:
+            raise BadState(f"version: a state of version {VERSION} was expected")
+        breach = found.pop("breach")
+        latest = _issued(found.pop("latest"))
+        return MarketState(**found, latest=latest, breach=_breach(breach))
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError, BadObservation) as error:
+        raise BadState(f"the state of a market cannot be read: {error}") from None
+
+
+def _issued(found: Mapping[str, Any] | None) -> Issued | None:
+    if found is None:
+        return None
+    return Issued(band_of(found["band"]), found["price"])
+
+
+def _breach(found: Mapping[str, Any] | None) -> Breach | None:
+    if found is None:
+        return None
+    reference = _issued(found["reference"])
+    if reference is None:
+        raise BadState("breach.reference: is missing")
+    given = dict(found) | {"direction": Direction(found["direction"]), "reference": reference}
+    return Breach(**given)
