@@ -20,7 +20,8 @@ import grpc
 import sqlalchemy as sa
 
 from gateway.call import Call
-from gateway.control_tables import AUDIT, as_utc, prepare
+from gateway.control_tables import AUDIT, METADATA
+from market_data.control_store import as_utc, prepare
 from marketcal.errors import MarketcalError, NotReady
 
 _LOG = logging.getLogger("gateway.audit")
@@ -80,7 +81,7 @@ class AuditLog:
     def __init__(self, engine: sa.Engine, now: Callable[[], datetime]) -> None:
         self._engine = engine
         self._now = now
-        prepare(engine)
+        prepare(engine, METADATA)
 
     def write_command(
         self, connection: sa.Connection, actor: Actor, action: str, resource: str

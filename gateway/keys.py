@@ -22,8 +22,9 @@ import sqlalchemy as sa
 
 from gateway.audit import UNNAMED, Actor, AuditLog
 from gateway.call import Identity
-from gateway.control_tables import API_KEY, KEY_ROTATION, as_utc
+from gateway.control_tables import API_KEY, KEY_ROTATION
 from gateway.roles import ROLES
+from market_data.control_store import as_utc
 from marketcal.errors import CredentialExpired, CredentialInvalid, CredentialRevoked
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
