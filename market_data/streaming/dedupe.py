@@ -41,14 +41,15 @@ class Ledger:
     """Events that must not count twice, by their whole identity and the venue's time.
 
     An identity is kept until the venue's time has gone on by ``span_ms``: longer than anything
-    that late may still count. It can be written down and read again.
+    that late may still count. What is new can be written down bit by bit.
     """
 
-    __slots__ = ("_kept", "_span_ms", "_swept_ms")
+    __slots__ = ("_kept", "_new", "_swept_ms", "span_ms")
 
     def __init__(self, span_ms: int, kept: Iterable[tuple[str, int]] = ()) -> None:
-        self._span_ms = span_ms
+        self.span_ms = span_ms
         self._kept = dict(kept)
+        self._new: list[tuple[str, int]] = []
         self._swept_ms = 0
 
     def __len__(self) -> int:
@@ -59,16 +60,22 @@ class Ledger:
         if identity in self._kept:
             return False
         self._kept[identity] = ms
+        self._new.append((identity, ms))
         return True
+
+    def take_new(self) -> list[tuple[str, int]]:
+        """What has counted since the last time, to be written down."""
+        taken, self._new = self._new, []
+        return taken
+
+    def give_back(self, taken: list[tuple[str, int]]) -> None:
+        """What could not be written down comes again with the next ones."""
+        self._new = taken + self._new
 
     def sweep(self, now_ms: int) -> None:
         """Forgets what is too old to come again; cheap, and does nothing most of the time."""
-        if now_ms - self._swept_ms < self._span_ms // 4:
+        if now_ms - self._swept_ms < self.span_ms // 4:
             return
         self._swept_ms = now_ms
-        oldest = now_ms - self._span_ms
+        oldest = now_ms - self.span_ms
         self._kept = {one: ms for one, ms in self._kept.items() if ms >= oldest}
-
-    def entries(self) -> list[tuple[str, int]]:
-        """What is kept, to be written down."""
-        return list(self._kept.items())

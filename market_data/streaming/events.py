@@ -155,9 +155,47 @@ class OpenInterest(_Event, tag="open_interest", frozen=True):
     usd: float
 
 
-Event = Quote | Trade | TickSize | NewMarket | Resolved | Mark | Kline | OpenInterest
+class Feed(_Event, tag="feed", frozen=True):
+    """What is known of markets is old, or no longer.
 
-NEVER_DROPPED = (Trade, TickSize, NewMarket, Resolved)
+    Attributes:
+        market_id: "<venue>:*", and the markets stand in ``markets``.
+        markets: ids; empty for all of the venue.
+        reason: why they are stale; "" where they are fresh again.
+    """
+
+    markets: tuple[str, ...]
+    reason: str
+
+
+class Unreadable(_Event, tag="unreadable", frozen=True):
+    """A message that could not be read: it goes aside with its reason.
+
+    Attributes:
+        market_id: "<venue>:unreadable".
+        reason, detail: what was wrong.
+        raw: the message as it came, at most the first 64 KiB.
+    """
+
+    reason: str
+    detail: str
+    raw: bytes
+
+
+Event = (
+    Quote
+    | Trade
+    | TickSize
+    | NewMarket
+    | Resolved
+    | Mark
+    | Kline
+    | OpenInterest
+    | Feed
+    | Unreadable
+)
+
+NEVER_DROPPED = (Trade, TickSize, NewMarket, Resolved, Feed, Unreadable)
 """Kinds of which no event may be lost, however great the pressure."""
 
 
@@ -189,8 +227,7 @@ def event_id(event: Event) -> str:
     >>> event_id(one) == event_id(TickSize("polymarket:2", 5, "t5", 10, 0.01))
     False
     """
-    kind = type(event).__struct_config__.tag
-    text = f"{SCHEMA_VERSION}\0{kind}\0{event.market_id}\0{event.ms}\0{event.key}"
+    text = f"{SCHEMA_VERSION}\0{kind_of(event)}\0{event.market_id}\0{event.ms}\0{event.key}"
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -242,3 +279,8 @@ def _joined(spans: list[Span]) -> Span:
         max(one.high for one in spans), min(one.low for one in spans),
         sum(one.count for one in spans),
     )  # fmt: skip
+
+
+def kind_of(event: Event) -> str:
+    """What an event is called, in metrics and dead letters: "quote", "trade" …"""
+    return str(type(event).__struct_config__.tag)

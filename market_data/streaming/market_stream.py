@@ -20,6 +20,7 @@ from market_data.streaming.bars import FIVE_MS, MINUTE_MS, Bar, Minutes, OpenBar
 from market_data.streaming.dedupe import Ledger, Recent
 from market_data.streaming.events import (
     Event,
+    Feed,
     Kline,
     Mark,
     NewMarket,
@@ -146,7 +147,7 @@ class MarketStream:
         self._fold: dict[type, Callable[[Any], None]] = {
             Quote: self._quote, Trade: self._trade, Mark: self._mark, Kline: self._kline,
             TickSize: self._pass_on, NewMarket: self._pass_on, Resolved: self._pass_on,
-            OpenInterest: self._pass_on,
+            OpenInterest: self._pass_on, Feed: self._feed,
         }  # fmt: skip
 
     def apply(self, events: Iterable[Event]) -> None:
@@ -170,6 +171,12 @@ class MarketStream:
             self._close(self.closed_until + MINUTE_MS)
         self._roll_at = self.closed_until + MINUTE_MS + self.rules.lateness_ms
         self.ledger.sweep(self.watermark)
+
+    def resume(self, closed_until: int, watermark: int) -> None:
+        """Goes on behind a minute that was closed before; 0 is none."""
+        if closed_until:
+            self.watermark = watermark
+            self._begin(closed_until)
 
     def _begin(self, ms: int) -> None:
         self.closed_until = ms - ms % MINUTE_MS
@@ -258,6 +265,14 @@ class MarketStream:
     def _pass_on(self, event: TickSize | NewMarket | Resolved | OpenInterest) -> None:
         if self.recent.is_new((event.market_id, event.ms, event.key)):
             self.signals.append(event)
+
+    def _feed(self, feed: Feed) -> None:
+        """Markets that are stale fire nothing until they are fresh again."""
+        venue = feed.market_id.removesuffix("*")
+        named = feed.markets or [one for one in self.markets if one.startswith(venue)]
+        for market_id in named:
+            if market_id in self.markets:
+                self.markets[market_id].suppressed = feed.reason
 
     def _market(self, market_id: str, ms: int) -> LiveMarket:
         if not self.closed_until:

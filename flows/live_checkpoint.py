@@ -1,0 +1,113 @@
+"""The state of the live path as one transaction writes it, and the same state read again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from calibration_service.alerts.state import MarketState, read_state, write_state
+from calibration_service.alerts.values import Band
+from flows.live_bands import Issued
+from market_data.streaming.bars import Minutes
+from market_data.streaming.live_store import MarketRow, read_markets
+from market_data.streaming.market_stream import LiveMarket, MarketStream
+
+_PACK = msgspec.msgpack.Encoder()
+_VERSION = 1
+
+
+class StateUnreadable(Exception):
+    """The kept state of a market cannot be read; the message names the market."""
+
+
+@dataclass(slots=True)
+class Watched:
+    """What the live path knows of a market beside its stream.
+
+    Attributes:
+        alerts: state of the alert engine.
+        resolved_ms: when it was resolved; None before. winner: the token that pays.
+    """
+
+    alerts: MarketState
+    resolved_ms: int | None = None
+    winner: str | None = None
+
+
+@dataclass(slots=True)
+class Restored:
+    """Markets as they were kept."""
+
+    markets: dict[str, LiveMarket] = field(default_factory=dict)
+    watched: dict[str, Watched] = field(default_factory=dict)
+    issued: dict[str, list[Issued]] = field(default_factory=dict)
+
+
+def row_of(market: LiveMarket | None, watched: Watched, issued: Sequence[Issued]) -> MarketRow:
+    """A market as it is kept."""
+    alerts = watched.alerts
+    state: list[Any] = [_VERSION, write_state(alerts), [_plain(one) for one in issued], None]
+    if market is not None:
+        state[3] = (
+            market.minutes.state(), market.ms, market.key, market.recv_ms, market.bid, market.ask,
+            market.bid_size, market.ask_size, market.mid, market.quiet_until, market.merged,
+            list(market.volumes),
+        )  # fmt: skip
+    return MarketRow(
+        alerts.market_id,
+        _PACK.encode(state),
+        market.diagnostics if market else None,
+        market.suppressed if market else "",
+        watched.resolved_ms,
+        watched.winner,
+    )
+
+
+def restore(connection: sa.Connection, stream: MarketStream) -> Restored:
+    """Markets as they were kept; ``stream`` takes over those that it knew.
+
+    Raises:
+        StateUnreadable: the state of a market is of another version, or none.
+    """
+    restored = Restored()
+    for row in read_markets(connection):
+        try:
+            version, alerts, issued, folded = msgspec.msgpack.decode(row.state)
+            if version != _VERSION:
+                raise StateUnreadable(f"{row.market_id}: state of version {version}")
+            watched = Watched(read_state(alerts), row.resolved_ms, row.winner)
+            bands = [Issued(_band(one[:-1]), one[-1]) for one in issued]
+            market = None if folded is None else _market(folded, stream)
+        except (ValueError, TypeError, msgspec.DecodeError) as error:
+            raise StateUnreadable(f"{row.market_id}: {error}") from error
+        restored.watched[row.market_id] = watched
+        restored.issued[row.market_id] = bands
+        if market is not None:
+            market.diagnostics, market.suppressed = row.diagnostics, row.suppressed
+            restored.markets[row.market_id] = market
+    stream.markets.update(restored.markets)
+    return restored
+
+
+def _market(folded: Sequence[Any], stream: MarketStream) -> LiveMarket:
+    market = LiveMarket(Minutes.restored(folded[0]), stream.volatility)
+    (market.ms, market.key, market.recv_ms, market.bid, market.ask, market.bid_size,
+     market.ask_size, market.mid, market.quiet_until, market.merged) = folded[1:11]  # fmt: skip
+    market.volumes.extend(folded[11])
+    return market
+
+
+def _plain(issued: Issued) -> tuple[Any, ...]:
+    band = issued.band
+    return (band.issued_ms, band.step_ms, band.low, band.high, band.inner_low, band.inner_high,
+            band.model, band.fallback_reason, issued.is_corrected)  # fmt: skip
+
+
+def _band(found: Sequence[Any]) -> Band:
+    issued_ms, step_ms, low, high, inner_low, inner_high, model, reason = found
+    sides = (tuple(low), tuple(high), tuple(inner_low), tuple(inner_high))
+    return Band(issued_ms, step_ms, *sides, model, reason)
