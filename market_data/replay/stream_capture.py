@@ -17,10 +17,9 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 import pyarrow
@@ -106,7 +105,7 @@ def _parquet(path: Path) -> Iterator[Record]:
 def _lines(path: Path) -> Iterator[Record]:
     number = 0
     try:
-        with _opened(path) as file:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 value = orjson.loads(line)
                 if not isinstance(value, dict):
@@ -114,10 +113,6 @@ def _lines(path: Path) -> Iterator[Record]:
                 yield _record(f"{path.name}: line {number}", value)
     except (orjson.JSONDecodeError, EOFError, OSError) as error:
         raise CaptureError(f"{path.name}: after line {number}: {error}") from None
-
-
-def _opened(path: Path) -> AbstractContextManager[IO[bytes]]:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
 
 
 def _record(where: str, value: dict[str, Any]) -> Record:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from operator import itemgetter
 
@@ -88,7 +88,9 @@ class StreamDay:
         >>> StreamDay.parse("n_conditions=3,seed=7").seed
         7
         """
-        kinds = {f.name: type(f.default) for f in fields(cls)}
+        kinds: dict[str, Callable[[str], object]] = {
+            f.name: {"int": int, "float": float, "str": str}[str(f.type)] for f in fields(cls)
+        }
         values: dict[str, object] = {}
         for part in filter(None, (p.strip() for p in spec.split(","))):
             name, _, value = part.partition("=")

@@ -29,7 +29,7 @@ _OTHER = {"BUY": "SELL", "SELL": "BUY"}
 
 
 class Trade(NamedTuple):
-    """One fill as the venue told it; ``index`` counts equal fills of one frame from 0."""
+    """One fill as the venue told it; ``nth`` counts equal fills of one frame from 0."""
 
     condition: str
     asset: str
@@ -37,7 +37,7 @@ class Trade(NamedTuple):
     price: str
     size: str
     side: str
-    index: int
+    nth: int
 
 
 class Best(NamedTuple):
@@ -178,8 +178,8 @@ class SimulatedMarket:
         self._number += 1
         if self._truth is not None:
             self._truth.trades.extend(
-                Trade(self.condition, asset, venue_ms, text.PRICE[price], size, side, index)
-                for index in range(times)
+                Trade(self.condition, asset, venue_ms, text.PRICE[price], size, side, nth)
+                for nth in range(times)
             )
         told = text.last_trade_price(
             self.condition, asset, (price, size, side),

@@ -77,7 +77,10 @@ class Session:
         self._fresh: set[str] = set()
         self._known: set[str] = set()
         self._actions: list[Action] = []
+        self._pending: dict[int, tuple[float, tuple[str, ...]]] = {}
         self._request_id = 0
+        self._venue_ms = 0
+        self._ping_due = self._resync_due = math.inf
         self._begin(0.0)
 
     @property
@@ -256,7 +259,7 @@ class Session:
         self._ping_due = now + policy.ping_every
         self._pong_due = math.inf
         self._resync_due = now + (policy.resync_every or math.inf)
-        self._pending: dict[int, tuple[float, tuple[str, ...]]] = {}
+        self._pending.clear()
 
     def _move(self, event: str) -> bool:
         state = _NEXT.get((self._state, event))
