@@ -3,7 +3,8 @@
 The feed asks for what comes after the last sequence, every 50 ms; that is how long an alert may
 take to be seen, on SQLite and on PostgreSQL alike. A watcher that joins reads the table up to where
 the feed is, and from then on has a bounded queue. When that overflows, its oldest alerts go and are
-counted; no other watcher notices.
+counted; no other watcher notices. A burst that is larger than a queue comes in parts, between which
+those that keep up are given a moment to read.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
@@ -27,6 +28,8 @@ POLL_SECONDS = 0.05
 QUEUE = 256
 PAGE = 500
 BOOKMARK_SECONDS = 30.0
+MOMENT_SECONDS = 0.1
+"""Longest pause between two parts of a burst."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,7 @@ class _Queue:
     waiting: deque[StoredAlert] = field(default_factory=deque)
     missed: int = 0
     ready: asyncio.Event = field(default_factory=asyncio.Event)
+    drained: asyncio.Event = field(default_factory=asyncio.Event)
 
     def put(self, stored: StoredAlert) -> bool:
         """Adds an alert that is wanted; False where an older one had to go."""
@@ -79,6 +83,7 @@ class _Queue:
             return True
         self.waiting.append(stored)
         self.ready.set()
+        self.drained.clear()
         if len(self.waiting) <= self.limit:
             return True
         self.position = self.waiting.popleft().sequence
@@ -179,6 +184,7 @@ class AlertFeed:
             yield queue
         finally:
             self._queues.discard(queue)
+            queue.drained.set()
 
     async def _next(self, queue: _Queue) -> Message | None:
         """What waits for a watcher; a bookmark where nothing came for a while."""
@@ -198,6 +204,8 @@ class AlertFeed:
             return None
         stored = queue.waiting.popleft()
         queue.position = stored.sequence
+        if not queue.waiting:
+            queue.drained.set()
         return Message(stored.sequence, stored)
 
     async def _advance(self) -> bool:
@@ -206,10 +214,15 @@ class AlertFeed:
             self._position = await asyncio.to_thread(self._latest)
             return False
         found = await asyncio.to_thread(self._after, self._position, PAGE)
-        for stored in found:
-            self._position = stored.sequence
-            for queue in self._queues:
-                self.missed += not queue.put(stored)
+        part = max(1, self._limit // 2)
+        for start in range(0, len(found), part):
+            prompt = [queue for queue in self._queues if not queue.waiting]
+            for stored in found[start : start + part]:
+                self._position = stored.sequence
+                for queue in self._queues:
+                    self.missed += not queue.put(stored)
+            if len(found) > part:
+                await _let_read(prompt)
         return len(found) == PAGE
 
     def _latest(self) -> int:
@@ -219,3 +232,12 @@ class AlertFeed:
     def _after(self, sequence: int, limit: int) -> list[StoredAlert]:
         with self._engine.connect() as connection:
             return store.after(connection, sequence, limit=limit)
+
+
+async def _let_read(queues: list[_Queue]) -> None:
+    """Waits until those queues are read, and not for long."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(MOMENT_SECONDS):
+            for queue in queues:
+                if queue.waiting:
+                    await queue.drained.wait()
