@@ -160,6 +160,19 @@ class BaselineBands:
         }
 
 
+class LocalBands:
+    """The baseline as the model that was asked for: there is no gateway to ask."""
+
+    def __init__(self, baseline: BaselineBands) -> None:
+        self._baseline = baseline
+
+    async def issue(
+        self, issued_ms: int, series: Mapping[str, NDArray[np.float64]]
+    ) -> dict[str, Issued]:
+        """Bands of the baseline."""
+        return self._baseline.issue(issued_ms, series, "")
+
+
 @dataclass(slots=True)
 class Waiting:
     """Forecasts that are under way for one closed bar."""

@@ -12,6 +12,8 @@ The tree::
     ├── RawStoreError             a raw file is missing, damaged or not what its name says
     ├── RecordRejected            one record cannot be read; carries the reason for the dead letter
     │   └── RecordLeftOut         a record that is not ingested by rule: counted, and no letter
+    ├── BusError                  a bus cannot be used as asked
+    │   └── BusUnavailable        it does not answer; asking again may help
     ├── StreamError
     │   ├── CaptureError          a recorded stream cannot be read (names file, line and field)
     │   ├── StreamLimit           more instruments than one connection may carry
@@ -77,6 +79,14 @@ class RecordRejected(MarketDataError):
 
 class RecordLeftOut(RecordRejected):
     """One record is sound and of a kind that is not ingested: its raw answer is all that stays."""
+
+
+class BusError(MarketDataError):
+    """A bus cannot be used as asked; the message names the setting or the bus."""
+
+
+class BusUnavailable(BusError):
+    """A bus does not answer now."""
 
 
 class StreamError(MarketDataError):

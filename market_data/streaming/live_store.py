@@ -247,9 +247,12 @@ def read_position(connection: sa.Connection, name: str) -> Any:
     return connection.execute(query).scalar_one_or_none()
 
 
-def prune(connection: sa.Connection, *, bars_before_ms: int, triggers_before_ms: int) -> None:
-    """Removes what is older; the lake has the bars."""
-    connection.execute(LIVE_BAR.delete().where(LIVE_BAR.c.start_ms < bars_before_ms))
+def prune(
+    connection: sa.Connection, *, exported: int, bars_before_ms: int, triggers_before_ms: int
+) -> None:
+    """Removes what is older; of bars those alone whose sequence number the lake has reached."""
+    there = LIVE_BAR.c.sequence <= exported
+    connection.execute(LIVE_BAR.delete().where(there, LIVE_BAR.c.start_ms < bars_before_ms))
     connection.execute(LIVE_TRIGGER.delete().where(LIVE_TRIGGER.c.ms < triggers_before_ms))
 
 

@@ -55,13 +55,17 @@ class StreamRules:
         lateness_ms: how long after its end a minute stays open.
         reopen_ms: how long after its end a minute may be opened again.
         recent: events without a count of their own that are remembered as seen.
-        max_ahead_ms: how far ahead of its receipt an event may say that it happened.
+        max_ahead_ms: how far ahead of its receipt an event may say that it happened; None for as
+            far as it likes, where a recording is replayed.
+        heeds_feed: whether markets of a stale feed fire nothing; not where a recording is replayed,
+            whose result must not hang on the machine that replays it.
     """
 
     lateness_ms: int = 2_000
     reopen_ms: int = 300_000
     recent: int = 1 << 17
     max_ahead_ms: int | None = None
+    heeds_feed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +272,9 @@ class MarketStream:
 
     def _feed(self, feed: Feed) -> None:
         """Markets that are stale fire nothing until they are fresh again."""
+        self.counts["FEED_STALE" if feed.reason else "FEED_FRESH"] += 1
+        if not self.rules.heeds_feed:
+            return
         venue = feed.market_id.removesuffix("*")
         named = feed.markets or [one for one in self.markets if one.startswith(venue)]
         for market_id in named:

@@ -57,7 +57,7 @@ _UPDATE = msgspec.json.Decoder(_Update, strict=False)
 _READ = ("markPriceUpdate", "kline", "continuous_kline")
 
 
-class FuturesMarket:
+class FuturesParser:
     """Reads the frames of market streams.
 
     Attributes:

@@ -88,19 +88,22 @@ class _BadMessage(Exception):
         self.detail = detail
 
 
-class MarketChannel:
+class MarketChannelParser:
     """Reads the frames of one market channel.
 
     Attributes:
         counts: messages by kind; "UNKNOWN_TYPE", "UNKNOWN_INSTRUMENT" and "MIRRORED" (quotes of a
             second outcome, which repeat those of the first) are of those that gave no event.
         rejected: messages that could not be read, until somebody takes them away.
+        heard: tokens that messages were about, with the venue's time and whether it was the whole
+            book; None, as it is at first, where nobody wants to know.
     """
 
     def __init__(self, tokens: Mapping[str, Instrument]) -> None:
         self._tokens = tokens
         self.counts: Counter[str] = Counter()
         self.rejected: list[Rejected] = []
+        self.heard: dict[str, tuple[int, bool]] | None = None
         self._readers: dict[str, Callable[[_Message, int, list[Event], Any], None]] = {
             "book": self._book,
             "price_change": self._price_change,
@@ -178,6 +181,8 @@ class MarketChannel:
         return instrument
 
     def _book(self, message: _Message, recv_ms: int, events: list[Event], _: Any) -> None:
+        if self.heard is not None:
+            self.heard[message.asset_id] = message.timestamp, True
         instrument = self._tokens.get(message.asset_id)
         if instrument is None or not instrument.is_first:
             self.counts["UNKNOWN_INSTRUMENT" if instrument is None else "MIRRORED"] += 1
@@ -198,6 +203,8 @@ class MarketChannel:
         self.counts["price_change"] += 1
         ms, tokens = message.timestamp, self._tokens
         for change in message.price_changes or ():
+            if self.heard is not None:
+                self.heard.setdefault(change.asset_id, (ms, False))
             instrument = tokens.get(change.asset_id)
             if instrument is None or not instrument.is_first:
                 self.counts["UNKNOWN_INSTRUMENT" if instrument is None else "MIRRORED"] += 1
@@ -215,6 +222,8 @@ class MarketChannel:
             events.append(_NEW(instrument.market_id, ms, key, recv_ms, bid, ask, _NAN, _NAN))
 
     def _best_bid_ask(self, message: _Message, recv_ms: int, events: list[Event], _: Any) -> None:
+        if self.heard is not None:
+            self.heard.setdefault(message.asset_id, (message.timestamp, False))
         instrument = self._tokens.get(message.asset_id)
         if instrument is None or not instrument.is_first:
             self.counts["UNKNOWN_INSTRUMENT" if instrument is None else "MIRRORED"] += 1
@@ -233,6 +242,8 @@ class MarketChannel:
         self, message: _Message, recv_ms: int, events: list[Event],
         equal: Counter[tuple[str, ...]] | None,
     ) -> None:  # fmt: skip
+        if self.heard is not None:
+            self.heard.setdefault(message.asset_id, (message.timestamp, False))
         instrument = self._instrument(message.asset_id)
         if instrument is None:
             return

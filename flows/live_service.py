@@ -1,0 +1,270 @@
+"""The stream worker: connections, bus, loop, polls and deliveries of one process, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from calibration_service.alerts.outbox import Outbox
+from calibration_service.alerts.policy import AlertPolicy
+from calibration_service.alerts.sinks import Sink
+from flows.live import LiveWorker, Pace
+from flows.live_bands import BandBook, Bands, BaselineBands, GatewayBands, LocalBands
+from flows.live_connections import Connections
+from flows.live_facts import Facts
+from flows.live_ingest import Publisher
+from flows.live_lake import export_bars, prune
+from flows.live_markets import Followed, chosen
+from flows.live_polls import Polls
+from flows.stream_settings import StreamSettings
+from market_data.bus.opening import GROUP, BusPlan, open_bus
+from market_data.bus.port import Bus
+from market_data.errors import BusUnavailable, LakeError
+from market_data.lake import Lake
+from market_data.streaming.connection import Clock
+from market_data.streaming.market_stream import MarketStream, StreamRules
+from market_data.streaming.volatility import VolatilityRules
+from marketcal import AsyncClient
+
+_LOG = logging.getLogger("flows.live")
+Role = Literal["all", "ingest", "work"]
+PAUSE_SECONDS = 1.0
+_MAY_PASS = (sa.exc.DBAPIError, LakeError, BusUnavailable, OSError)
+IDLE_MS = 5_000
+"""By the wall clock a minute closes this long after its end, where no event closes it before."""
+
+
+def stream_rules(settings: StreamSettings) -> StreamRules:
+    """How events become bars, by the settings."""
+    live = settings.clock == "wall"
+    return StreamRules(
+        lateness_ms=round(settings.lateness_seconds * 1_000),
+        reopen_ms=settings.reopen_seconds * 1_000,
+        max_ahead_ms=round(settings.max_ahead_seconds * 1_000) if live else None,
+        heeds_feed=live,
+    )
+
+
+def volatility_rules(settings: StreamSettings) -> VolatilityRules:
+    """When a market counts as moving, by the settings."""
+    chosen_rules = settings.volatility
+    return VolatilityRules(
+        window_ms=chosen_rules.window_seconds * 1_000,
+        min_move=chosen_rules.min_move,
+        min_move_logit=chosen_rules.min_move_logit,
+        min_relative=chosen_rules.min_relative,
+        bar_range=chosen_rules.bar_range,
+        volume_ratio=chosen_rules.volume_ratio,
+        min_history=chosen_rules.min_history,
+        min_samples=chosen_rules.min_samples,
+        max_spread=chosen_rules.max_spread,
+        min_depth=chosen_rules.min_depth,
+        cooldown_ms=chosen_rules.cooldown_seconds * 1_000,
+    )
+
+
+@dataclass(slots=True)
+class Outside:
+    """What the worker is given of the world.
+
+    Attributes:
+        engine: of the control store.
+        lake: tables of the platform.
+        clock: the process's clocks; now: the wall clock.
+        client: of the gateway; None for a baseline alone.
+        polls: asks the venue; None where nothing is polled.
+        sinks: where alerts are delivered.
+        connections: to venues; None where nothing is listened to.
+        baseline: name of the baseline that stands in.
+    """
+
+    engine: sa.Engine
+    lake: Lake
+    clock: Clock
+    now: Callable[[], datetime]
+    client: AsyncClient | None
+    polls: Polls | None
+    sinks: Sequence[Sink]
+    connections: Connections | None
+    baseline: str
+
+
+@dataclass(slots=True)
+class LiveService:
+    """One process of the live path.
+
+    Attributes:
+        role: whether it listens to venues, works on what was heard, or both.
+        worker: what works; None before, and where it only listens.
+        failures: how often something beside the loop failed, by name.
+    """
+
+    settings: StreamSettings
+    policy: AlertPolicy
+    outside: Outside
+    role: Role = "all"
+    markets: list[Followed] = field(default_factory=list)
+    facts: Facts = field(default_factory=Facts)
+    worker: LiveWorker | None = None
+    bus: Bus | None = None
+    restarts: int = 0
+    failures: dict[str, int] = field(default_factory=dict)
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Works until ``stop``; what was heard until then is worked on and kept.
+
+        Raises:
+            BusError: the address of the bus is none.
+            sqlalchemy.exc.DBAPIError: the store does not answer at the start.
+        """
+        settings = self.settings
+        plan = BusPlan(settings.bus_url, settings.bus_partitions, settings.bus_bound)
+        self.bus = open_bus(plan, self.outside.clock.monotonic)
+        await self._read_facts()
+        heard = asyncio.Event()
+        beside = [asyncio.create_task(one) for one in self._beside(Publisher(self.bus, stop), stop)]
+        working = [asyncio.create_task(self._work(heard))] if self.role != "ingest" else []
+        if self.role == "ingest":
+            self.ready.set()
+        try:
+            await _until(stop, [*beside, *working])
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+            heard.set()
+            await asyncio.gather(*working)
+            await self.bus.close()
+
+    def _beside(
+        self, publisher: Publisher, stop: asyncio.Event
+    ) -> Iterator[Coroutine[Any, Any, None]]:
+        """Connections, polls and upkeep: what goes on beside the loop until the end."""
+        settings, outside = self.settings, self.outside
+        yield self._every("facts", settings.facts_seconds, self._read_facts)
+        if self.role != "work":
+            if outside.connections is not None:
+                yield outside.connections.run(publisher, stop)
+            if outside.polls is not None:
+                yield self._every("polls", settings.poll_seconds, partial(self._poll, publisher))
+        if self.role != "ingest":
+            yield self._every("lake", settings.lake_seconds, self._export)
+            yield self._every("deliveries", PAUSE_SECONDS, self._deliver)
+
+    async def _work(self, heard: asyncio.Event) -> None:
+        """The loop; where store or bus fail it, it begins again at the last checkpoint."""
+        while True:
+            try:
+                return await self._work_once(heard)
+            except (sa.exc.DBAPIError, BusUnavailable) as error:
+                self.restarts += 1
+                _LOG.error("the live loop failed and begins again: %s", error)
+            if heard.is_set():
+                return None
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _work_once(self, heard: asyncio.Event) -> None:
+        assert self.bus is not None
+        consumer = await self.bus.subscribe(GROUP, "worker")
+        settings, outside = self.settings, self.outside
+        worker = LiveWorker(
+            consumer,
+            outside.engine,
+            MarketStream(stream_rules(settings), volatility_rules(settings)),
+            policy=self.policy,
+            bands=self._bands(),
+            facts=self.facts,
+            now=outside.now,
+            monotonic=outside.clock.monotonic,
+            sinks=[sink.rule for sink in outside.sinks],
+            pace=Pace(checkpoint_seconds=settings.checkpoint_seconds),
+        )
+        try:
+            await worker.start()
+            self.worker = worker
+            self.ready.set()
+            while not heard.is_set():
+                await self._turn(worker)
+            while await worker.turn():
+                pass
+            await worker.checkpoint()
+        finally:
+            await worker.bands.close()
+            await consumer.close()
+
+    async def _turn(self, worker: LiveWorker) -> None:
+        assert self.bus is not None
+        taken = await worker.turn()
+        if self.settings.clock != "wall":
+            return
+        now_ms = self.outside.clock.wall_ms()
+        lag = (await self.bus.lag(GROUP)).oldest_seconds if self.settings.max_lag_seconds else 0.0
+        worker.stream.suppressed = "LAGGING" if lag > self.settings.max_lag_seconds else ""
+        if not taken and worker.stream.watermark:
+            await worker.advance(now_ms - IDLE_MS)
+
+    def _bands(self) -> BandBook:
+        settings, policy, steps = self.settings, self.policy, self.settings.forecast_steps
+        baseline = BaselineBands(policy, steps, self.outside.baseline)
+        bands: Bands = LocalBands(baseline)
+        if self.outside.client is not None:
+            bands = GatewayBands(
+                self.outside.client, policy, steps, settings.model, settings.forecast_wait_seconds
+            )
+        return BandBook(bands, baseline, settings.forecast_wait_seconds)
+
+    async def _every(self, name: str, seconds: float, work: Callable[[], Awaitable[Any]]) -> None:
+        """Does ``work`` again and again; a failure is counted, logged, and tried again."""
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await work()
+            except _MAY_PASS as error:
+                self.failures[name] = self.failures.get(name, 0) + 1
+                _LOG.warning("%s failed, and is tried again: %s", name, error)
+
+    async def _read_facts(self) -> None:
+        """Reads which markets are followed, and what is known of them."""
+
+        def read() -> list[Followed]:
+            found = chosen(self.outside.lake, self.policy.selection)
+            self.facts.read(self.outside.lake, [one.market_id for one in found])
+            return found
+
+        found = await asyncio.to_thread(read)
+        self.markets = found
+        if self.outside.connections is not None:
+            self.outside.connections.follow(found)
+
+    async def _poll(self, publisher: Publisher) -> None:
+        assert self.outside.polls is not None
+        events = await self.outside.polls.ask(self.markets, self.outside.clock.wall_ms())
+        await publisher.publish(events)
+
+    async def _export(self) -> None:
+        await asyncio.to_thread(export_bars, self.outside.engine, self.outside.lake)
+        await asyncio.to_thread(prune, self.outside.engine, self.settings.keep_days)
+
+    async def _deliver(self) -> None:
+        await Outbox(self.outside.engine, self.outside.sinks).deliver_due(self.outside.now())
+
+
+async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Waits for ``stop``; raises what a task raises before that."""
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        pending: set[asyncio.Task[Any]] = {stopping, *tasks}
+        while not stopping.done():
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopping}:
+                task.result()
+    finally:
+        stopping.cancel()
