@@ -30,6 +30,9 @@ MAX_FRAME_BYTES = 4 << 20
 _PATIENCE_SECONDS = 0.25
 """How long a wish for other instruments, or to stop, may go unnoticed on a quiet connection."""
 
+_GOODBYE_SECONDS = 0.25
+"""A peer that was given up need not agree to the end."""
+
 _SHORTEST_SECONDS = 0.001
 _TOO_BIG = 1009
 
@@ -99,7 +102,7 @@ def open_socket(
         compression=compression,
         max_size=max_frame_bytes,
         open_timeout=open_seconds,
-        close_timeout=1.0,
+        close_timeout=_GOODBYE_SECONDS,
         ping_interval=None,
         user_agent_header=None,
     )
