@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration_service.alerts.values import Alert, Direction, Severity
-from calibration_service.bootstrap import Interval, ratio_interval
+from calibration_service.bootstrap import Interval, event_codes, ratio_interval
 
 FURTHER = 0.05
 """Move beyond the price of the alert that counts as follow-through."""
@@ -172,7 +172,7 @@ def _rate(events: Sequence[str], days: Mapping[str, float], rng: np.random.Gener
     if not events:
         return Interval(0.0, 0.0, float(_NONE_SEEN / size.sum()))
     place = {event: index for index, event in enumerate(order)}
-    count = np.bincount([place[event] for event in events], minlength=len(order)).astype(float)
+    count = np.bincount([place[event] for event in events], minlength=len(order)).astype(np.float64)
     found = ratio_interval(count, size, rng=rng)
     return Interval(found.estimate, max(0.0, found.lo), found.hi)
 
@@ -182,8 +182,8 @@ def _share(
 ) -> Interval | None:
     if not outcomes:
         return None
-    names, codes = np.unique([event for event, _ in outcomes], return_inverse=True)
-    held = np.bincount(codes, [float(bool(one)) for _, one in outcomes], minlength=names.size)
-    size = np.bincount(codes, minlength=names.size).astype(float)
+    codes = event_codes([event for event, _ in outcomes])
+    held = np.bincount(codes, [float(bool(one)) for _, one in outcomes]).astype(np.float64)
+    size = np.bincount(codes).astype(np.float64)
     found = ratio_interval(held, size, rng=rng)
     return Interval(found.estimate, float(np.clip(found.lo, 0, 1)), float(np.clip(found.hi, 0, 1)))
