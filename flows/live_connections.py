@@ -13,6 +13,7 @@ from itertools import islice
 from flows.live_ingest import Books, Ingest, Publisher
 from flows.live_markets import Followed
 from flows.stream_settings import StreamSettings
+from market_data.errors import StreamRefused
 from market_data.streaming import connection
 from market_data.streaming.connection import Clock, Connect, ConnectionCounts
 from market_data.streaming.dialect import Policy, shards
@@ -99,7 +100,7 @@ class Connections:
         """Stays connected until ``stop``.
 
         Raises:
-            ExceptionGroup: a venue will not serve something (`StreamRefused`).
+            StreamRefused: a venue will not serve something.
         """
         self._publisher, self._stop = publisher, stop
         try:
@@ -108,6 +109,8 @@ class Connections:
                 self._subscribe()
                 self._follow_futures()
                 await stop.wait()
+        except* StreamRefused as refused:
+            raise StreamRefused("; ".join(map(str, refused.exceptions))) from None
         finally:
             self._tasks = None
             for shard in self.shards:

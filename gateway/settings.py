@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import SettingsConfigDict
 
 from flows.settings import FileAndEnvironment, FlowSettings
+from flows.stream_settings import StreamSettings
 from forecast_service.models.catalog import served
 from forecast_service.policy.routing import Router
 from forecast_service.settings import ForecastSettings
@@ -62,6 +63,7 @@ class Settings(FileAndEnvironment):
     control: ControlSettings = ControlSettings()
     forecast: ForecastSettings = ForecastSettings()
     flows: FlowSettings = FlowSettings()
+    stream: StreamSettings = StreamSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
     @model_validator(mode="after")

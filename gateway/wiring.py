@@ -38,6 +38,7 @@ from gateway.settings import Settings
 from gateway.shared_limits import SharedLimits
 from gateway.telemetry.readings import Sources
 from gateway.telemetry.watch import Watch
+from market_data.control_store import write_ahead
 
 _LOG = logging.getLogger("gateway")
 
@@ -47,8 +48,8 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def open_keys(url: str, actor: Actor = UNNAMED) -> KeyStore:
-    """The key store at ``url``, changed by ``actor``; a new SQLite file is its owner's alone."""
+def open_store(url: str) -> sa.Engine:
+    """The control store at ``url``; a new SQLite file is its owner's alone."""
     parsed = sa.make_url(url)
     database = parsed.database or ":memory:"
     if parsed.get_backend_name() == "sqlite" and not database.startswith((":", "file:")):
@@ -56,7 +57,12 @@ def open_keys(url: str, actor: Actor = UNNAMED) -> KeyStore:
         file.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(OSError):  # SQLite says what is wrong with the file
             file.touch(0o600)
-    return KeyStore(sa.create_engine(parsed), utc_now, actor)
+    return write_ahead(sa.create_engine(parsed))
+
+
+def open_keys(url: str, actor: Actor = UNNAMED) -> KeyStore:
+    """The key store at ``url``, changed by ``actor``."""
+    return KeyStore(open_store(url), utc_now, actor)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,11 @@ from gateway.cli import exits
 _COMMANDS = {
     "up": ("gateway.cli.up", "up", "Start everything on this machine and serve."),
     "serve": ("gateway.cli.roles", "serve", "Run one part as a process of its own."),
+    "stream": (
+        "gateway.cli.stream",
+        "stream",
+        "Follow venues live: bars, triggers and alerts.",
+    ),
     "ingest": ("gateway.cli.pipeline", "ingest", "Read a venue into the lake."),
     "calibrate": (
         "gateway.cli.pipeline",

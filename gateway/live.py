@@ -1,0 +1,134 @@
+"""Puts the stream worker together: settings in, running service out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import httpx
+
+from calibration_service.alerts.policy import load_policy
+from calibration_service.alerts.sinks import LogSink, Sink, Webhook
+from calibration_service.alerts.store import SinkRule
+from calibration_service.alerts.values import Severity
+from flows.live_connections import Connections
+from flows.live_ingest import as_book_message
+from flows.live_polls import Polls
+from flows.live_service import LiveService, Outside, Role
+from gateway.live_metrics import text_of
+from gateway.settings import Settings
+from gateway.telemetry.scrape import Scrape
+from gateway.wiring import open_store, utc_now
+from market_data.lake import Lake
+from market_data.streaming.connection import Clock
+from market_data.venues.http import HttpPolicy, VenueHttp
+from marketcal import AsyncClient
+
+WEBHOOK_SECONDS = 10.0
+LOOPBACK = "127.0.0.1"
+
+
+def wall_ms() -> int:
+    """Unix milliseconds of this process."""
+    return time.time_ns() // 1_000_000
+
+
+@contextlib.asynccontextmanager
+async def live(settings: Settings, role: Role, key: str | None) -> AsyncIterator[LiveService]:
+    """The service with what it needs of the world, not yet running.
+
+    Args:
+        role: what this process does.
+        key: API key for the gateway; None for none.
+
+    Raises:
+        PolicyError: the file of thresholds is wrong.
+        ValueError: an address is wrong.
+    """
+    stream = settings.stream
+    policy = load_policy(Path(stream.policy_file) if stream.policy_file else None)
+    flows = settings.flows
+    http_policy = HttpPolicy(
+        max_in_flight=flows.venue_concurrency,
+        requests_per_second=flows.venue_rate,
+        attempts=min(3, flows.venue_attempts),
+        backoff_seconds=flows.venue_backoff_seconds,
+    )
+    clock = Clock(time.monotonic, wall_ms)
+    async with contextlib.AsyncExitStack() as stack:
+        engine = open_store(settings.control.url)
+        stack.callback(engine.dispose)
+        venue = await stack.enter_async_context(VenueHttp(http_policy))
+        webhooks = await stack.enter_async_context(
+            httpx.AsyncClient(timeout=WEBHOOK_SECONDS, trust_env=False)
+        )
+        client = None
+        if stream.address and role != "ingest":
+            client = await stack.enter_async_context(AsyncClient(stream.address, key=key))
+
+        async def book(token: str) -> bytes:
+            answer = await venue.get(f"{flows.clob_url}/book", [("token_id", token)])
+            return as_book_message(answer.value)
+
+        outside = Outside(
+            engine=engine,
+            lake=Lake(flows.lake),
+            clock=clock,
+            now=utc_now,
+            client=client,
+            polls=Polls(venue, flows.gamma_url) if stream.polymarket_url else None,
+            sinks=_sinks(settings, webhooks),
+            connections=Connections(stream, clock, random.Random(), books=book),
+            baseline=settings.forecast.policy.fallback_model,
+        )
+        yield LiveService(stream, policy, outside, role)
+
+
+def _sinks(settings: Settings, http: httpx.AsyncClient) -> list[Sink]:
+    stream = settings.stream
+    least = Severity[stream.sink_min_severity]
+    sinks: list[Sink] = []
+    if stream.webhook_url:
+        secret = stream.webhook_secret
+        if secret is None:
+            raise ValueError("stream.webhook_secret: what is posted must be signed")
+        sinks.append(
+            Webhook(
+                SinkRule("webhook", least), url=stream.webhook_url,
+                secret=secret.get_secret_value().encode(), http=http,
+            )
+        )  # fmt: skip
+    if stream.log_alerts:
+        sinks.append(LogSink(SinkRule("log", least)))
+    return sinks
+
+
+async def follow(
+    settings: Settings, role: Role, key: str | None, announce: Callable[[dict[str, object]], None]
+) -> None:
+    """Runs the service until SIGTERM or SIGINT, and keeps what it heard."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with live(settings, role, key) as service:
+        scrape = None
+        if settings.stream.metrics_port >= 0:
+            scrape = Scrape(lambda: text_of(service), LOOPBACK, settings.stream.metrics_port)
+        try:
+            running = asyncio.create_task(service.run(stop))
+            ready = asyncio.create_task(service.ready.wait())
+            await asyncio.wait({running, ready}, return_when=asyncio.FIRST_COMPLETED)
+            if ready.done():
+                port = scrape.port.result() if scrape and scrape.port.done() else 0
+                announce({"role": role, "markets": len(service.markets), "metrics_port": port})
+            ready.cancel()
+            await running
+        finally:
+            if scrape is not None:
+                await asyncio.to_thread(scrape.close)
