@@ -111,7 +111,9 @@ def _lines(path: Path) -> Iterator[Record]:
                 if not isinstance(value, dict):
                     raise CaptureError(f"{path.name}: line {number}: not an object")
                 yield _record(f"{path.name}: line {number}", value)
-    except (orjson.JSONDecodeError, EOFError, OSError) as error:
+    except orjson.JSONDecodeError as error:
+        raise CaptureError(f"{path.name}: line {number}: {error}") from None
+    except (EOFError, OSError) as error:
         raise CaptureError(f"{path.name}: after line {number}: {error}") from None
 
 

@@ -149,11 +149,14 @@ class _PredictionVenue:
             self._add(day.start_ms, "list", market)
         for market in late:
             self._add(self._moment(0.1, 0.6), "announce", market)
-        chosen = rng.sample(range(len(first)), day.n_resolved + day.n_jumps)
+        resolved = rng.sample(range(len(first)), day.n_resolved)
+        still_open = [index for index in range(len(first)) if index not in resolved]
+        rng.shuffle(still_open)
+        still_open.sort(key=SimulatedMarket.is_extreme)  # a jump near a limit would be a small one
         withheld = round(day.withheld_share * day.n_resolved)
-        for rank, index in enumerate(chosen[: day.n_resolved]):
+        for rank, index in enumerate(resolved):
             self._add(self._moment(0.4, 0.9), "resolve", first[index], is_withheld=rank < withheld)
-        for index in chosen[day.n_resolved :]:
+        for index in still_open[: day.n_jumps]:
             at = self._moment(0.4, 0.9)
             self._add(at, "jump", first[index])
             for number in range(1, day.burst_trades + 1):

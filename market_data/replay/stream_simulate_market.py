@@ -102,6 +102,8 @@ class SimulatedMarket:
         self._sigma = sigma
         self._truth = truth
         self._x = rng.uniform(-1.5, 1.5)
+        if self.is_extreme(index):
+            self._x = rng.choice((-1, 1)) * rng.uniform(2.6, 3.1)
         self._spread = 1 + rng.randrange(3)
         self._tick = _COARSE
         self._last_ms = start_ms
@@ -110,6 +112,11 @@ class SimulatedMarket:
         self._bid_depth = self._ask_depth = 0
         if truth is not None:
             truth.assets[self.condition] = self.assets
+
+    @staticmethod
+    def is_extreme(index: int) -> bool:
+        """Whether a market begins near a limit of the prices, as every fifth does."""
+        return index % 5 == 4
 
     @property
     def mid(self) -> float:
