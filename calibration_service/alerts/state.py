@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-from calibration_service.alerts.errors import BadObservation, BadState
-from calibration_service.alerts.values import Band, Direction, band_of
+import msgspec
+
+from calibration_service.alerts.errors import BadState
+from calibration_service.alerts.values import Band, Direction
 
 VERSION = 1
 """Of the JSON; a checkpoint of another version is refused."""
@@ -77,39 +76,27 @@ class MarketState:
     suppressed: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Checkpoint:
+    version: int
+    state: MarketState
+
+
 def write_state(state: MarketState) -> str:
     """The state as JSON; `read_state` gives back an equal one."""
-    return json.dumps({"version": VERSION} | asdict(state), allow_nan=False, separators=(",", ":"))
+    return msgspec.json.encode(_Checkpoint(VERSION, state)).decode()
 
 
 def read_state(text: str) -> MarketState:
     """The state from its JSON.
 
     Raises:
-        BadState: it is none, or of another version; the message names what is wrong.
+        BadState: it is none, or of another version; the message says where and what is wrong.
     """
     try:
-        found = json.loads(text)
-        if not isinstance(found, dict) or found.pop("version", None) != VERSION:
-            raise BadState(f"version: a state of version {VERSION} was expected")
-        breach = found.pop("breach")
-        latest = _issued(found.pop("latest"))
-        return MarketState(**found, latest=latest, breach=_breach(breach))
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError, BadObservation) as error:
+        found = msgspec.json.decode(text, type=_Checkpoint)
+    except msgspec.DecodeError as error:
         raise BadState(f"the state of a market cannot be read: {error}") from None
-
-
-def _issued(found: Mapping[str, Any] | None) -> Issued | None:
-    if found is None:
-        return None
-    return Issued(band_of(found["band"]), found["price"])
-
-
-def _breach(found: Mapping[str, Any] | None) -> Breach | None:
-    if found is None:
-        return None
-    reference = _issued(found["reference"])
-    if reference is None:
-        raise BadState("breach.reference: is missing")
-    given = dict(found) | {"direction": Direction(found["direction"]), "reference": reference}
-    return Breach(**given)
+    if found.version != VERSION:
+        raise BadState(f"version: is {found.version}, and {VERSION} was expected")
+    return found.state

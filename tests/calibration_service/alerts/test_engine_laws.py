@@ -122,14 +122,24 @@ def test_refuses_rows_that_contradict_each_other(tools: Any, policy: AlertPolicy
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"version":1}', '{"version":2,"market_id":"a"}', "null"]
+    ("text", "why"),
+    [
+        ("", "truncated"),
+        ("[]", "object"),
+        ("{}", "version"),
+        ('{"version":1}', "state"),
+        ('{"version":2,"state":{"market_id":"a"}}', "version"),
+        ('{"version":1,"state":{"market_id":"a","at_ms":"b"}}', "at_ms"),
+        ('{"version":1,"state":{"market_id":"a","breach":{}}}', "breach"),
+        ('{"version":1,"state":{"market_id":"a","last_price":NaN}}', "invalid"),
+    ],
 )
-def test_refuses_a_checkpoint_that_is_none(text: str) -> None:
-    with pytest.raises(BadState):
+def test_refuses_a_checkpoint_that_is_none_and_says_where(text: str, why: str) -> None:
+    with pytest.raises(BadState, match=why):
         read_state(text)
 
 
-def test_refuses_a_checkpoint_with_another_field() -> None:
-    text = write_state(MarketState("a")).replace('"at_ms"', '"at_s"')
-    with pytest.raises(BadState, match="at_s"):
-        read_state(text)
+def test_refuses_a_checkpoint_whose_band_cannot_be(tools: Any, policy: AlertPolicy) -> None:
+    state = tools.fold(tools.path([0.5] * 3), policy).states[-1]
+    with pytest.raises(BadState, match=r"step_ms"):
+        read_state(write_state(state).replace('"step_ms":300000', '"step_ms":0'))
