@@ -40,7 +40,8 @@ class PlaybackSettings:
     Attributes:
         speed: capture seconds per second; 0 is as fast as the clients read.
         overlap_ms, overlap_frames: how far a returning client makes the replay go back, whichever
-            is further; it must cover what a client may have read and not yet committed.
+            is further; it must cover what a client may have read and not yet committed, and the
+            about 600 frames that may be under way to it.
         clients: subscribed connections per channel that must be there for the clock to run; with
             none named, any one will do.
         faults: what goes wrong.
