@@ -3,7 +3,7 @@
 Deterministic: the same ``StreamDay`` gives the same records and the same truth. Records are made as
 they are asked for, so a day may have millions.
 
->>> day = StreamDay(n_conditions=2, duration_s=60, n_jumps=0)
+>>> day = StreamDay(n_conditions=2, duration_s=60, n_jumps=0, symbols="")
 >>> records, truth = simulate_day(day)
 >>> len(truth.assets), records[0].channel
 (2, 'gamma')
