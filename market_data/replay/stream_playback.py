@@ -1,10 +1,11 @@
 """Plays a capture to whoever is connected, on a clock that stands still while somebody is missing.
 
-After a client left, its next connection makes the replay go back: to the earliest record that is
-within ``overlap_ms`` of capture time or ``overlap_frames`` records of the last one sent. The
-venue's state goes back with it, so a returning client sees snapshot and frames in order, and what
-was under way when it died comes again. That is what a recorded replay can do and a live venue
-cannot: there, the hole is filled over REST.
+After a client left, its next connection makes the replay go back: past all records that are
+within ``overlap_ms`` of capture time or ``overlap_frames`` records of the last one sent, and at
+most about twice as far, since the venue's state is kept at few points. The state goes back with
+the position, so a returning client sees snapshot and frames in order, and what was under way when
+it died comes again. That is what a recorded replay can do and a live venue cannot: there, the hole
+is filled over REST.
 """
 
 from __future__ import annotations
@@ -84,7 +85,8 @@ class Playback:
         self._settings = settings
         self._source = enumerate(capture())
         self._overlap_frames = max(settings.overlap_frames, self.faults.reach)
-        self._past: deque[Numbered] = deque()
+        self._past: list[Numbered] = []  # at least the overlap, before ``_recent``
+        self._recent: list[Numbered] = []
         self._again: deque[Numbered] = deque()
         self._clients: list[StreamClient] = []
         self._owed = 0
@@ -94,7 +96,7 @@ class Playback:
         self._went_back = asyncio.Event()
         self._anchor: tuple[float, int] | None = None
         self._prime()
-        self._before_past = self.state.copy()
+        self._before_past = self._before_recent = self.state.copy()
 
     @property
     def is_ended(self) -> bool:
@@ -182,8 +184,9 @@ class Playback:
             return
         self._must_go_back = False
         self._is_played = False
-        self._again.extendleft(reversed(self._past))
-        self._past.clear()
+        self._again.extendleft(reversed([*self._past, *self._recent]))
+        self._past, self._recent = [], []
+        self._before_recent = self._before_past
         self.state = self._before_past.copy()
         self.faults.forget()
         self.rewinds += 1
@@ -223,11 +226,12 @@ class Playback:
             await asyncio.sleep(0)
 
     def _remember(self, item: Numbered) -> None:
-        past = self._past
-        past.append(item)
+        recent = self._recent
         oldest_ms = item[1].recv_ms - self._settings.overlap_ms
-        while len(past) > self._overlap_frames and past[0][1].recv_ms < oldest_ms:
-            self._before_past.apply(past.popleft()[1])
+        if len(recent) >= self._overlap_frames and recent[0][1].recv_ms <= oldest_ms:
+            self._past, self._before_past = recent, self._before_recent
+            self._recent, self._before_recent = [], self.state.copy()
+        self._recent.append(item)
 
     async def _do(self, step: Step) -> None:
         if isinstance(step, Wait):
