@@ -108,12 +108,18 @@ class TextLines(_Formatter):
         return f"{line}\n{said['exception']}" if "exception" in said else line
 
 
+_TALKATIVE = ("httpx", "httpcore", "websockets")
+"""Loggers of dependencies that write a line for each request."""
+
+
 def set_up(settings: TelemetrySettings, stream: TextIO) -> None:
     """Sends the log of this process to ``stream``."""
     text = settings.log_format == "text" or (settings.log_format == "auto" and stream.isatty())
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextLines() if text else JsonLines())
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.root.level))
 
 
 def _ids(record: logging.LogRecord) -> dict[str, str]:

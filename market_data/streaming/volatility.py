@@ -86,7 +86,7 @@ class Diagnostics(msgspec.Struct, array_like=True, gc=False, frozen=True):
 
     Attributes:
         range_pp, range_logit: range of the mid, in probability and log-odds.
-        delta_pp: now against the oldest of the window.
+        delta_pp: now against the earlier one of the highest and the lowest mid of the window.
         threshold: what the deciding number was held against.
         volume, mean_volume, volume_ratio: contracts; NaN where not looked at.
         samples: quotes seen.
@@ -175,8 +175,8 @@ class Window:
         return self._lows[0][1]
 
     @property
-    def oldest(self) -> float:
-        """Mid of the older one of the two extremes."""
+    def earlier(self) -> float:
+        """The highest or the lowest mid, whichever came first."""
         return min(self._highs[0], self._lows[0])[1]
 
 
@@ -197,7 +197,7 @@ def look_at_marks(window: Window, price: float, rules: VolatilityRules, age_ms: 
     if verdict is Verdict.FIRED and window.samples < rules.min_samples:
         verdict = Verdict.TOO_FEW_SAMPLES
     return Diagnostics(
-        moved, math.log(window.high / window.low), price / window.oldest - 1.0, rules.min_relative,
+        moved, math.log(window.high / window.low), price / window.earlier - 1.0, rules.min_relative,
         math.nan, math.nan, math.nan, window.samples, math.nan, math.nan, age_ms, verdict,
     )  # fmt: skip
 
@@ -214,7 +214,7 @@ def look_at_window(
     elif window.samples < rules.min_samples:
         verdict = Verdict.TOO_FEW_SAMPLES
     return Diagnostics(
-        moved, range_logit, mid - window.oldest, rules.min_move, math.nan, math.nan, math.nan,
+        moved, range_logit, mid - window.earlier, rules.min_move, math.nan, math.nan, math.nan,
         window.samples, book.spread, book.depth, age_ms, verdict,
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ for; the prices "0" and "1" of an empty side are no prices.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -78,7 +79,7 @@ class _Message(msgspec.Struct, gc=False):
 _ONE = msgspec.json.Decoder(_Message, strict=False)
 _SEVERAL = msgspec.json.Decoder(list[_Message], strict=False)
 _ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
-_NOTHING: list[_Level] = []
+_BARE_POINT = re.compile(rb'(":\s*"-?)\.(?=[0-9])')
 
 
 class _BadMessage(Exception):
@@ -121,7 +122,7 @@ class MarketChannelParser:
             self._array(frame, recv_ms, events)
             return events
         try:
-            message = _ONE.decode(frame)
+            message = _decoded(frame)
             self._readers[message.event_type](message, recv_ms, events, None)
         except KeyError:
             self.counts["UNKNOWN_TYPE"] += 1
@@ -152,7 +153,7 @@ class MarketChannelParser:
             return
         for element in elements:
             try:
-                self._read(_ONE.decode(element), recv_ms, events, equal)
+                self._read(_decoded(bytes(element)), recv_ms, events, equal)
             except (msgspec.DecodeError, UnicodeDecodeError, _BadMessage) as error:
                 self._reject(bytes(element), error)
 
@@ -309,6 +310,17 @@ class MarketChannelParser:
             Resolved(market_id, message.timestamp, f"r{winner}", recv_ms, winner,
                      message.winning_outcome or "")
         )  # fmt: skip
+
+
+def _decoded(raw: bytes) -> _Message:
+    """A message; prices without a leading zero (".44"), as some of the venue's have, are read."""
+    try:
+        return _ONE.decode(raw)
+    except msgspec.ValidationError:
+        mended = _BARE_POINT.sub(rb"\g<1>0.", raw)
+        if mended == raw:
+            raise
+        return _ONE.decode(mended)
 
 
 def _best(which: Callable[[list[_Level]], _Level], levels: list[_Level]) -> tuple[float, float]:
