@@ -25,6 +25,8 @@ from calibration_service.alerts.values import Fact, Observation, Reason, Severit
 
 _ROUNDING = 1e-9
 """Slack of a move: prices are ticks in binary."""
+SMALLEST_MEAN_USD = 0.01
+"""Mean hourly volume below which there is no usual volume to be a multiple of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ def smallest_move(observation: Observation, policy: AlertPolicy) -> float:
 def volume_ratio(observation: Observation) -> float:
     """Volume of the last hour over the mean hour of the day before; NaN where unknown."""
     volume, mean = observation.volume_60m, observation.mean_hourly_volume_24h
-    known = math.isfinite(volume) and math.isfinite(mean) and mean > 0.0
+    known = math.isfinite(volume) and math.isfinite(mean) and mean >= SMALLEST_MEAN_USD
     ratio = volume / mean if known else math.nan
     return ratio if math.isfinite(ratio) else math.nan
 

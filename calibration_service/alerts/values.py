@@ -40,9 +40,7 @@ class Reason(StrEnum):
     OPEN_INTEREST_DROP = "OPEN_INTEREST_DROP"  # structure: open interest fell enough in an hour
     VOLUME_BURST = "VOLUME_BURST"  # structure: the last hour's volume is a multiple of the usual
     OPEN_INTEREST_UNKNOWN = "OPEN_INTEREST_UNKNOWN"  # its change is missing
-    VOLUME_UNKNOWN = (
-        "VOLUME_UNKNOWN"  # volume, its mean or its history is missing, or the mean is 0
-    )
+    VOLUME_UNKNOWN = "VOLUME_UNKNOWN"  # volume, mean or history is missing, or nothing was traded
     VOLUME_HISTORY_SHORT = "VOLUME_HISTORY_SHORT"  # too few hours for a ratio
     AMBIGUITY_UNKNOWN = "AMBIGUITY_UNKNOWN"  # nobody has judged the question: FYI at most
     AMBIGUOUS = "AMBIGUOUS"  # the question is too ambiguous: FYI at most

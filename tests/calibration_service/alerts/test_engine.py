@@ -41,6 +41,8 @@ def test_a_jump_with_both_structures_is_one_high_alert(tools: Any, policy: Alert
         ({"volume_60m": 200.0}, Severity.MED),
         ({"volume_60m": 199.0}, Severity.FYI),
         ({"volume_60m": 900.0, "volume_history_hours": 5.9}, Severity.FYI),
+        ({"volume_60m": 900.0, "volume_history_hours": 6.0}, Severity.MED),
+        ({"volume_60m": 900.0, "mean_hourly_volume_24h": 1e-9}, Severity.FYI),
         ({"volume_60m": 900.0, "mean_hourly_volume_24h": 0.0}, Severity.FYI),
         (BOTH | {"ambiguity": 0.35, "trust": 60.0}, Severity.HIGH),
         (BOTH | {"ambiguity": 0.36}, Severity.FYI),
@@ -139,6 +141,16 @@ def test_an_episode_escalates_and_never_repeats_a_severity(tools: Any, policy: A
     assert folded.severities == [Severity.FYI, Severity.MED, Severity.HIGH]
     assert len({alert.episode_id for alert in folded.alerts}) == 1
     assert len({alert.alert_id for alert in folded.alerts}) == 3
+
+
+def test_an_episode_that_was_back_inside_needs_its_bars_again_to_escalate(
+    tools: Any, policy: AlertPolicy
+) -> None:
+    bars = tools.path([0.5] * 7 + [0.7] * 3 + [0.5] + [0.7] * 3)
+    bars[10:] = [replace(one, **BOTH) for one in bars[10:]]
+    folded = tools.fold(bars, policy)
+    minutes = [(alert.at_ms - tools.START) // tools.MINUTE for alert in folded.alerts]
+    assert (minutes, folded.severities) == ([8, 12], [Severity.FYI, Severity.HIGH])
 
 
 def test_an_episode_ends_when_the_price_stays_back_inside(tools: Any, policy: AlertPolicy) -> None:
