@@ -2,7 +2,8 @@
 
 One coroutine does everything, so a slow ``on_frame`` is back-pressure: while it waits nothing is
 read, the socket's buffers fill, and the venue's side of the connection feels it. Time spent there
-is reported to the session as held, so it is never taken for the venue's silence.
+is reported to the session as held, and so is time in which the process did not run, so neither is
+taken for the venue's silence.
 
 A connection that breaks, a frame above the bound and a frame that the caller cannot read
 (``RecordRejected``) are counted, and the next connection follows after the session's backoff.
@@ -34,6 +35,9 @@ _GOODBYE_SECONDS = 0.25
 """A peer that was given up need not agree to the end."""
 
 _SHORTEST_SECONDS = 0.001
+_STARVED_SECONDS = 0.1
+"""A wait that ends so much too late means that the process did something else meanwhile."""
+
 _TOO_BIG = 1009
 
 
@@ -187,10 +191,19 @@ class _Loop:
             ended = await self.perform(socket)
             if ended:
                 return ended
-            frame = await _next_frame(socket, max(due - now, _SHORTEST_SECONDS))
+            frame = await self._wait(socket, max(due - now, _SHORTEST_SECONDS))
             if frame is not None:
                 await self._take(frame)
         return "STOPPED"
+
+    async def _wait(self, socket: Socket, seconds: float) -> bytes | str | None:
+        """The next frame, None if none comes in time; a wait that took longer was no listening."""
+        began = self.clock.monotonic()
+        frame = await _next_frame(socket, seconds)
+        overrun = self.clock.monotonic() - began - seconds
+        if overrun > _STARVED_SECONDS:
+            self.session.held(overrun)
+        return frame
 
     async def _take(self, frame: bytes | str) -> None:
         now = self.clock.monotonic()

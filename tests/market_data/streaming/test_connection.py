@@ -308,6 +308,51 @@ async def test_a_cancelled_loop_closes_its_socket() -> None:
         await until(lambda: not venue.playback.clients)
 
 
+class Starved:
+    """A socket in a process that stands still for 100 s while the loop waits, ten times."""
+
+    def __init__(self, frames: list[bytes], stop: asyncio.Event) -> None:
+        self.now = 0.0
+        self._frames = frames
+        self._stop = stop
+        self._stood_still = 0
+
+    async def recv(self, decode: bool | None = None) -> bytes:
+        if self._frames:
+            return self._frames.pop()
+        self.now += 100.0
+        self._stood_still += 1
+        if self._stood_still == 10:
+            self._stop.set()
+        raise TimeoutError
+
+    async def send(self, message: str) -> None:
+        self._frames.append(b"PONG" if message == "PING" else b"[]")
+
+
+async def test_a_process_that_stood_still_does_not_blame_the_venue() -> None:
+    stop = asyncio.Event()
+    socket = Starved([], stop)
+    clock = Clock(lambda: socket.now, CLOCK.wall_ms)
+    seen = Seen(Session(MarketChannel(), Policy(), rng=random.Random(1)))
+    seen.session.want(["a"], 0.0)
+
+    @asynccontextmanager
+    async def connect(_: str) -> AsyncIterator[Starved]:
+        yield socket
+
+    await asyncio.wait_for(
+        run(
+            seen.session, "ws://nowhere", connect=connect, clock=clock, on_frame=seen.take,
+            on_action=seen.act, stop=stop, counts=seen.counts,
+        ),
+        DEADLINE,
+    )  # fmt: skip
+
+    assert seen.counts.ended == {"STOPPED": 1}
+    assert not [a for a in seen.actions if isinstance(a, Stale)]
+
+
 async def test_a_quiet_loop_does_not_spin() -> None:
     quiet = [Record(record.recv_ms, record.channel, record.frame) for record in RECORDS[:12]]
     calls = 0
