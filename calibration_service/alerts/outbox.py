@@ -147,7 +147,6 @@ class Outbox:
                     .where(
                         DELIVERY.c.delivery_id == row.delivery_id,
                         DELIVERY.c.attempts == row.attempts,
-                        DELIVERY.c.next_attempt_at == row.next_attempt_at,
                     )
                     .values(
                         attempts=row.attempts + 1, next_attempt_at=millis + self._patience.lease_ms

@@ -30,6 +30,7 @@ def test_the_best_are_watched_and_ties_go_by_id() -> None:
 
 def test_the_watch_list_comes_on_top_and_takes_no_place_of_the_best() -> None:
     assert select(MARKETS, rules(1, ("f", "new", "f"))) == ("f", "new", "c")
+    assert select(MARKETS, rules(1, ("c",))) == ("c", "a")
 
 
 def test_muted_and_resolved_markets_are_never_watched() -> None:
