@@ -18,12 +18,22 @@ from benchmarks import (
     lake_scale,
     models,
     reads,
+    stream,
 )
 from benchmarks.figures import FULL, QUICK, Figure, as_record, surroundings, table
 
 SUITES = {
     module.SUITE: module.run
-    for module in (front_door, gateway_forecast, models, calibration, daily_flow, lake_scale, reads)
+    for module in (
+        front_door,
+        gateway_forecast,
+        models,
+        calibration,
+        daily_flow,
+        lake_scale,
+        reads,
+        stream,
+    )
 }
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 BUSY = 0.5

@@ -53,6 +53,7 @@ class Scale:
         markets: archive sizes of the daily flow; snapshots: price points per market.
         listed: markets on the scoreboard of the reads suite.
         with_ray: whether forecasts are also measured through Ray.
+        frames: of a stream.
     """
 
     rounds: int
@@ -66,6 +67,7 @@ class Scale:
     snapshots: int
     listed: tuple[int, ...]
     with_ray: bool = True
+    frames: int = 100_000
 
 
 FULL = Scale(
@@ -77,12 +79,12 @@ FULL = Scale(
 QUICK = Scale(
     rounds=3, seconds=0.5, requests=5_000, clients=(1, 8, 64), batch=1_000,
     rows=(10_000, 100_000), lake_rows=(100_000, 1_000_000), markets=(500,), snapshots=100,
-    listed=(10_000,),
+    listed=(10_000,), frames=40_000,
 )  # fmt: skip
 TINY = Scale(
     rounds=1, seconds=0.2, requests=100, clients=(1, 4), batch=50,
     rows=(500, 2_000), lake_rows=(2_000,), markets=(60,), snapshots=12, listed=(200,),
-    with_ray=False,
+    with_ray=False, frames=1_000,
 )  # fmt: skip
 
 

@@ -153,7 +153,7 @@ class LiveWorker:
             position = live_store.read_position(connection, "stream") or {}
             for identity, ms in live_store.read_trades(connection):
                 stream.ledger.is_new(identity, ms)
-            stream.ledger.take_new()
+            stream.ledger.written(len(stream.ledger.new()))
             restored = restore(connection, stream)
             since = position.get("closed_until", 0) - KEPT_MS
             for interval in (MINUTE_MS, FIVE_MS):
@@ -327,12 +327,9 @@ class LiveWorker:
         Raises:
             sqlalchemy.exc.DBAPIError: the store does not take it; nothing was acknowledged.
         """
-        undone, self._undone = self._undone, Undone()
-        try:
-            await asyncio.to_thread(self._write, undone)
-        except BaseException:
-            self._undone = undone
-            raise
+        undone = self._undone
+        await asyncio.to_thread(self._write, undone)
+        self._undone = Undone()
         await self._consumer.acknowledge(undone.deliveries)
         self._kept_at = self._monotonic()
         self.counts["checkpoints"] += 1
@@ -345,23 +342,20 @@ class LiveWorker:
             )
             for one in sorted(undone.touched)
         ]  # fmt: skip
-        trades = stream.ledger.take_new()
+        trades = stream.ledger.new()
         oldest = stream.watermark - stream.ledger.span_ms
         position = {"closed_until": stream.closed_until, "watermark": stream.watermark}
         events = {one.market_id: self._facts.of(one.market_id).event_id for one in undone.alerts}
-        try:
-            with self._engine.begin() as connection:
-                live_store.write_bars(connection, undone.bars)
-                live_store.write_triggers(connection, undone.triggers)
-                live_store.write_trades(connection, trades, oldest)
-                live_store.write_markets(connection, rows)
-                live_store.write_position(connection, "stream", position)
-                alert_store.write_alerts(
-                    connection, undone.alerts, self._sinks, now=now, event_ids=events
-                )
-        except BaseException:
-            stream.ledger.give_back(trades)
-            raise
+        with self._engine.begin() as connection:
+            live_store.write_bars(connection, undone.bars)
+            live_store.write_triggers(connection, undone.triggers)
+            live_store.write_trades(connection, trades, oldest)
+            live_store.write_markets(connection, rows)
+            live_store.write_position(connection, "stream", position)
+            alert_store.write_alerts(
+                connection, undone.alerts, self._sinks, now=now, event_ids=events
+            )
+        stream.ledger.written(len(trades))
 
     def lag_seconds(self, wall_ms: int) -> float:
         """Age of the latest event by the venue's time; 0.0 before any."""

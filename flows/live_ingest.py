@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import orjson
 
 from market_data.bus.port import Bus, Envelope
-from market_data.errors import BusUnavailable, VenueError
+from market_data.errors import BusUnavailable, RecordRejected, VenueError
 from market_data.streaming.actions import Action, Fresh, Resync, Stale
 from market_data.streaming.connection import Clock
 from market_data.streaming.events import (
@@ -109,27 +109,33 @@ class Ingest:
             parser.heard = self._heard  # type: ignore[attr-defined]
 
     async def on_frame(self, frame: bytes, recv_ms: int) -> None:
-        """Reads a frame and publishes what it says; it returns when the bus has taken it."""
+        """Reads a frame and publishes what it says; it returns when the bus has taken it.
+
+        Raises:
+            RecordRejected: the frame cannot be read as a whole, so there is a hole in the stream.
+        """
         events: list[Event] = self._parser.parse(frame, recv_ms)
         if self._heard:
             now = self._clock.monotonic()
             for instrument, (venue_ms, is_book) in self._heard.items():
                 self.session.noted(instrument, venue_ms, now, is_snapshot=is_book)
             self._heard.clear()
-        if self._parser.rejected:
-            events += self._unreadable(recv_ms)
+        unread = self._parser.rejected[:]
+        self._parser.rejected.clear()
+        events += self._unreadable(unread, recv_ms)
         if events:
             await self._publisher.publish(events)
+        for one in unread:
+            if one.reason == "NOT_JSON":
+                raise RecordRejected("FRAME_UNREADABLE", one.detail)
 
-    def _unreadable(self, recv_ms: int) -> list[Event]:
-        taken = self._parser.rejected[:]
-        self._parser.rejected.clear()
+    def _unreadable(self, unread: Sequence[Rejected], recv_ms: int) -> list[Event]:
         return [
             Unreadable(
                 f"{self.venue}:unreadable", recv_ms, f"{recv_ms}/{place}", recv_ms, one.reason,
                 one.detail[:400], one.raw[:_RAW_BYTES],
             )
-            for place, one in enumerate(taken)
+            for place, one in enumerate(unread)
         ]  # fmt: skip
 
     async def on_action(self, action: Action) -> None:
@@ -161,7 +167,7 @@ class Ingest:
         assert self._books is not None
         try:
             await self.on_frame(await self._books(instrument), self._clock.wall_ms())
-        except VenueError as error:
+        except (VenueError, RecordRejected) as error:
             _LOG.warning("the book of %s cannot be read: %s", instrument, error)
         finally:
             self._resyncs.pop(instrument, None)

@@ -54,19 +54,18 @@ def stream_rules(settings: StreamSettings) -> StreamRules:
 
 def volatility_rules(settings: StreamSettings) -> VolatilityRules:
     """When a market counts as moving, by the settings."""
-    chosen_rules = settings.volatility
     return VolatilityRules(
-        window_ms=chosen_rules.window_seconds * 1_000,
-        min_move=chosen_rules.min_move,
-        min_move_logit=chosen_rules.min_move_logit,
-        min_relative=chosen_rules.min_relative,
-        bar_range=chosen_rules.bar_range,
-        volume_ratio=chosen_rules.volume_ratio,
-        min_history=chosen_rules.min_history,
-        min_samples=chosen_rules.min_samples,
-        max_spread=chosen_rules.max_spread,
-        min_depth=chosen_rules.min_depth,
-        cooldown_ms=chosen_rules.cooldown_seconds * 1_000,
+        window_ms=settings.volatility.window_seconds * 1_000,
+        min_move=settings.volatility.min_move,
+        min_move_logit=settings.volatility.min_move_logit,
+        min_relative=settings.volatility.min_relative,
+        bar_range=settings.volatility.bar_range,
+        volume_ratio=settings.volatility.volume_ratio,
+        min_history=settings.volatility.min_history,
+        min_samples=settings.volatility.min_samples,
+        max_spread=settings.volatility.max_spread,
+        min_depth=settings.volatility.min_depth,
+        cooldown_ms=settings.volatility.cooldown_seconds * 1_000,
     )
 
 

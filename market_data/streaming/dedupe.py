@@ -63,14 +63,13 @@ class Ledger:
         self._new.append((identity, ms))
         return True
 
-    def take_new(self) -> list[tuple[str, int]]:
-        """What has counted since the last time, to be written down."""
-        taken, self._new = self._new, []
-        return taken
+    def new(self) -> list[tuple[str, int]]:
+        """What has counted and was not written down yet."""
+        return self._new[:]
 
-    def give_back(self, taken: list[tuple[str, int]]) -> None:
-        """What could not be written down comes again with the next ones."""
-        self._new = taken + self._new
+    def written(self, count: int) -> None:
+        """The first ``count`` of `new` are written down."""
+        del self._new[:count]
 
     def sweep(self, now_ms: int) -> None:
         """Forgets what is too old to come again; cheap, and does nothing most of the time."""

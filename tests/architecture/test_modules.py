@@ -23,6 +23,7 @@ READS_THE_WORLD = {
 EDGES = {
     "gateway/settings.py": "settings are read from the environment",
     "gateway/wiring.py": "the gateway's process is put together here",
+    "gateway/live.py": "the stream worker's process is put together here",
     "gateway/cli/": "a command is a process",
     "gateway/supervisor/": "the supervisor starts processes and gives them an environment",
     "forecast_service/models/onnx_runtime.py": "ONNX Runtime is kept quiet before its import",

@@ -55,7 +55,7 @@ def test_every_setting_is_read_by_code(code: dict[str, ast.Module]) -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute)
         and re.search(
-            r"settings|config|gateway|control|forecast|flows|upstream|identity|telemetry",
+            r"settings|config|gateway|control|forecast|flows|upstream|identity|telemetry|stream",
             ast.unparse(node.value),
         )
     }

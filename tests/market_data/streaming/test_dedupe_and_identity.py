@@ -91,17 +91,17 @@ def test_a_ledger_keeps_identities_by_the_time_of_the_venue() -> None:
     ledger = Ledger(1_000, [("old", 0)])
     assert not ledger.is_new("old", 0)
     assert ledger.is_new("one", 500)
-    assert ledger.take_new() == [("one", 500)]
+    assert ledger.new() == [("one", 500)]
     ledger.sweep(1_200)
     assert ledger.is_new("old", 0)
     assert not ledger.is_new("one", 500)
     assert len(ledger) == 2
 
 
-def test_what_could_not_be_written_down_comes_again() -> None:
+def test_what_is_not_written_down_yet_stays_new() -> None:
     ledger = Ledger(1_000)
     ledger.is_new("one", 1)
-    taken = ledger.take_new()
+    before = ledger.new()
     ledger.is_new("two", 2)
-    ledger.give_back(taken)
-    assert ledger.take_new() == [("one", 1), ("two", 2)]
+    ledger.written(len(before))
+    assert ledger.new() == [("two", 2)]
