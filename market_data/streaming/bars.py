@@ -103,6 +103,10 @@ class OpenBar:
         self.volume += size
         self.trades += 1
 
+    def kept(self) -> tuple[Any, ...]:
+        """What of it is kept when it closes: a quote that comes twice does not change it."""
+        return self.open, self.high, self.low, self.close, self.volume, self.trades
+
     def state(self) -> tuple[Any, ...]:
         """What `restored` makes the same bar of."""
         return (self.start, self.open, self.open_ms, self.open_key, self.high, self.low, self.close,
@@ -135,16 +139,14 @@ class Minutes:
         self.carried = math.nan
         self.revised: set[int] = set()
 
-    def at(self, ms: int, closed_until: int) -> OpenBar:
-        """The minute of an instant; a closed one is marked as revised."""
+    def at(self, ms: int) -> OpenBar:
+        """The minute of an instant."""
         start = ms - ms % MINUTE_MS
         bar = self._minutes.get(start)
         if bar is None:
             bar = self._minutes[start] = OpenBar(start)
             if start > self.bar.start:
                 self.bar = bar
-        if start < closed_until:
-            self.revised.add(start)
         return bar
 
     def closed(self, start: int) -> Bar | None:

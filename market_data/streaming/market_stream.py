@@ -195,15 +195,11 @@ class MarketStream:
         market = self.markets.get(quote.market_id) or self._market(quote.market_id, ms)
         mid = (quote.bid + quote.ask) * 0.5
         if mid == mid:
-            bar: OpenBar | None = market.minutes.bar
-            if not bar.start <= ms < bar.end or bar.start < self.closed_until:  # type: ignore[union-attr]
-                bar = self._minute(market, ms, "")
-                if bar is None:
-                    return
-            if quote.span is None:
-                bar.quote(ms, key, mid)  # type: ignore[union-attr]
-            else:
-                bar.span(quote.span)  # type: ignore[union-attr]
+            bar = market.minutes.bar
+            if bar.start <= ms < bar.end and bar.start >= self.closed_until and not quote.span:
+                bar.quote(ms, key, mid)
+            elif not self._fold_elsewhere(market, quote, mid):
+                return
         else:
             self.counts["ONE_SIDED"] += 1
         if ms < market.ms or (ms == market.ms and key < market.key):
@@ -221,6 +217,20 @@ class MarketStream:
                     look = look_at_window(market.window, mid, market.book, rules, age)
                     self._judge(market, TriggerKind.MOVE, ms, look)
 
+    def _fold_elsewhere(self, market: LiveMarket, quote: Quote, mid: float) -> bool:
+        """Folds into another minute than the latest, or several quotes at once; False: too late."""
+        bar = self._minute(market, quote.ms, "")
+        if bar is None:
+            return False
+        before = bar.kept()
+        if quote.span is None:
+            bar.quote(quote.ms, quote.key, mid)
+        else:
+            bar.span(quote.span)
+        if bar.start < self.closed_until and bar.kept() != before:
+            market.minutes.revised.add(bar.start)
+        return True
+
     def _trade(self, trade: Trade) -> None:
         ms = trade.ms
         if ms >= self._roll_at and not self._arrived(ms, trade.recv_ms):
@@ -232,6 +242,8 @@ class MarketStream:
         bar = self._minute(market, ms, "_TRADE")
         if bar is not None:
             bar.trade(trade.size)
+            if bar.start < self.closed_until:
+                market.minutes.revised.add(bar.start)
 
     def _mark(self, mark: Mark) -> None:
         ms = mark.ms
@@ -243,7 +255,10 @@ class MarketStream:
         bar = self._minute(market, ms, "")
         if bar is None:
             return
+        before = bar.kept()
         bar.quote(ms, mark.key, mark.price)
+        if bar.start < self.closed_until and bar.kept() != before:
+            market.minutes.revised.add(bar.start)
         if ms < market.ms:
             return
         market.ms, market.key, market.mid = ms, mark.key, mark.price
@@ -305,7 +320,7 @@ class MarketStream:
                 self.counts[f"TOO_LATE{what}"] += 1
                 return None
             self.counts[f"LATE{what}"] += 1
-        return market.minutes.at(ms, closed)
+        return market.minutes.at(ms)
 
     def _close(self, end: int) -> None:
         """Closes the minute that ends at ``end``; its bars come by market id."""

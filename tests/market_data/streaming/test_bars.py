@@ -128,6 +128,16 @@ def test_a_late_quote_within_the_bound_revises_its_bar() -> None:
     assert stream.counts["LATE"] == 1
 
 
+def test_a_late_quote_that_changes_nothing_is_no_revision() -> None:
+    stream = MarketStream(StreamRules(recent=1), VolatilityRules())
+    first = [quote("m", START + 1_000, 0.4, 0.5), quote("m", START + 2_000, 0.5, 0.6)]
+    stream.apply([*first, quote("m", START + 63_000, 0.4, 0.5)])
+    stream.apply([*first, quote("m", START + 123_000, 0.4, 0.5)])
+    closed = [one for one in stream.take_signals() if isinstance(one, MinuteClosed)]
+    assert [one.revised for one in closed] == [(), ()]
+    assert stream.counts["LATE"] == 2
+
+
 def test_what_comes_after_the_bound_changes_nothing_and_is_counted() -> None:
     stream = MarketStream(StreamRules(reopen_ms=60_000), VolatilityRules())
     stream.apply([quote("m", START + 1_000, 0.4, 0.5)])
@@ -178,10 +188,10 @@ def test_merged_quotes_leave_the_bar_that_all_of_them_would() -> None:
 
 def test_a_state_written_and_read_again_folds_on_the_same() -> None:
     minutes = Minutes("m", START)
-    minutes.at(START, 0).quote(START + 5, "a", 0.5)
+    minutes.at(START).quote(START + 5, "a", 0.5)
     again = Minutes.restored(minutes.state())
     for one in (minutes, again):
-        one.at(START + 70_000, START + 60_000).quote(START + 70_000, "b", 0.6)
+        one.at(START + 70_000).quote(START + 70_000, "b", 0.6)
         one.carry(START)
     assert again.state() == minutes.state()
     assert again.closed_five(START) == minutes.closed_five(START)
