@@ -1,0 +1,225 @@
+"""A stream worker that is killed again and again, on a venue that breaks off and repeats itself.
+
+Two calm runs and a troubled one over the same capture, each with processes of its own: the bars and
+the alerts in the store must be the same, row by row.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import polars as pl
+import pytest
+
+from market_data.lake import Lake, empty
+from market_data.replay.stream_simulate import StreamDay, simulate_day
+
+ROOT = Path(__file__).resolve().parents[2]
+RECORDED = ROOT / "../shared/data/dev/ws/clob_ws_book_btc5m.parquet"
+TROUBLE = "disconnect=0.0002,duplicate=0.05,reorder=0.05,array=0.02,unknown=0.01,seed=7"
+DAY = "seed=5,n_conditions=12,duration_s=5400,updates_per_second=5,n_jumps=4,resolved_share=0.1"
+_BARS = (
+    "SELECT market_id, interval_ms, start_ms, open, high, low, close, volume, trade_count,"
+    " realized_vol FROM live_bar ORDER BY 1, 2, 3"
+)
+_ALERTS = (
+    "SELECT alert_id, market_id, at, severity, rule, episode_id, direction, reason_codes, evidence,"
+    " explanation, policy_version FROM alert ORDER BY at, alert_id"
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run left in its store."""
+
+    bars: list[tuple[Any, ...]]
+    alerts: list[tuple[Any, ...]]
+    kills: int
+    rewinds: int
+
+
+@contextmanager
+def process(folder: Path, *arguments: str, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of ours in a folder, ended with it."""
+    names = {f"MARKETCAL_STREAM__{key.upper()}": value for key, value in settings.items()}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **names}
+    with (folder / "log").open("ab") as log:
+        started = subprocess.Popen(
+            [sys.executable, "-m", *arguments], cwd=folder, env=environment, stdout=log, stderr=log
+        )
+    try:
+        yield started
+    finally:
+        started.terminate()
+        try:
+            started.wait(20)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            started.wait()
+
+
+def waited_for(what: str, found: Callable[[], Any], folder: Path, seconds: float = 60.0) -> Any:
+    """What ``found`` gives as soon as it gives something."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        value = found()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"no {what} in {seconds} s\n{(folder / 'log').read_text()[-3000:]}")
+
+
+def ask(store: Path, query: str) -> list[tuple[Any, ...]]:
+    """Rows of a store; none while it has no such table."""
+    if not store.exists():
+        return []
+    with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True, timeout=10)) as connection:
+        try:
+            return connection.execute(query).fetchall()
+        except sqlite3.OperationalError:
+            return []
+
+
+def watermark(store: Path) -> int:
+    rows = ask(store, "SELECT json_extract(value, '$.watermark') FROM live_position"
+                      " WHERE name = 'stream'")  # fmt: skip
+    return int(rows[0][0]) if rows else 0
+
+
+def followed(lake: Lake, conditions: dict[str, tuple[str, ...]]) -> None:
+    """Makes the registry know the markets of a capture."""
+    rows = [
+        {
+            "market_id": f"polymarket:{number}", "event_id": "polymarket:e", "question": "Q?",
+            "platform": "polymarket", "venue_market_id": str(number), "condition_id": condition,
+            "outcomes": ["Yes", "No"], "token_ids": list(tokens), "tick_size": 0.01, "tags": [],
+            "status": "ACTIVE", "category": "x", "neg_risk": False, "market_structure": "BINARY",
+        }
+        for number, (condition, tokens) in enumerate(sorted(conditions.items()))
+    ]  # fmt: skip
+    table = empty("market_registry").drop("schema_version")
+    lake.upsert("market_registry", pl.concat([table, pl.DataFrame(rows)], how="diagonal_relaxed"))
+
+
+def run(
+    folder: Path,
+    venue: list[str],
+    conditions: dict[str, tuple[str, ...]],
+    *,
+    kills: int = 0,
+    span_ms: int = 5_400_000,
+    seed: int = 0,
+    seconds: float = 120.0,
+) -> Outcome:
+    """Plays a capture through a worker process; ``kills`` of it, spread over the capture."""
+    folder.mkdir()
+    followed(Lake(folder / "var/lake"), conditions)
+    port_file, store = folder / "port", folder / "var/control.db"
+    arguments = ["market_data.replay.stream_server", "--port-file", str(port_file),
+                 "--clients", "polymarket=1", "--overlap-frames", "60000", *venue]  # fmt: skip
+    rng, killed, rewinds = random.Random(seed), 0, 0
+    with process(folder, *arguments):
+        port = waited_for("venue", lambda: port_file.exists() and port_file.read_text(), folder)
+        base = f"http://127.0.0.1:{port.strip()}"
+        settings = {
+            "polymarket_url": f"ws://127.0.0.1:{port.strip()}/ws/market", "address": "",
+            "clock": "venue", "poll_seconds": "3600", "metrics_port": "-1",
+            "checkpoint_seconds": "0.2", "bus_bound": "5000",
+        }  # fmt: skip
+        with httpx.Client(base_url=base, timeout=10, trust_env=False) as http:
+
+            def state() -> dict[str, Any]:
+                return dict(http.get("/replay/state").json())
+
+            until, last = time.monotonic() + seconds, -1
+            while True:
+                with process(folder, "gateway.cli.main", "stream", **settings) as worker:
+                    if killed < kills:
+                        before = watermark(store)
+                        pause = before + rng.randrange(1, max(2, span_ms // (kills + 1)))
+                        waited_for("progress", lambda p=pause: watermark(store) > p or
+                                   state()["ended"], folder)  # fmt: skip
+                        worker.send_signal(signal.SIGKILL)
+                        killed += 1
+                        continue
+                    while not (state()["ended"] and watermark(store) == last):
+                        last = watermark(store)
+                        assert time.monotonic() < until, (folder / "log").read_text()[-3000:]
+                        time.sleep(0.3)
+                    rewinds = state()["rewinds"]
+                break
+    return Outcome(ask(store, _BARS), ask(store, _ALERTS), killed, rewinds)
+
+
+def test_kills_and_a_venue_in_trouble_change_neither_bars_nor_alerts(tmp_path: Path) -> None:
+    day = StreamDay.parse(DAY)
+    _, truth = simulate_day(day)
+    conditions: dict[str, tuple[str, ...]] = dict(truth.assets)
+    calm = run(tmp_path / "calm", ["--simulate", DAY], conditions)
+    troubled = run(
+        tmp_path / "troubled", ["--simulate", DAY, "--faults", TROUBLE], conditions, kills=5
+    )
+    assert troubled.kills == 5
+    assert troubled.rewinds >= 5
+    assert len(calm.bars) > 1_000
+    assert len(calm.alerts) >= 4
+    assert troubled.bars == calm.bars
+    assert troubled.alerts == calm.alerts
+    trades = sum(row[-2] for row in calm.bars if row[1] == 60_000)
+    last = max(row[2] for row in calm.bars if row[1] == 60_000) + 60_000
+    assert trades == sum(one.venue_ms < last for one in truth.trades)
+
+
+@pytest.mark.soak
+def test_a_whole_day_is_the_same_twice_and_over_a_kill_in_every_hour(tmp_path: Path) -> None:
+    spec = "seed=9,n_conditions=30,n_new=2,duration_s=86400,updates_per_second=4,n_jumps=12"
+    _, truth = simulate_day(StreamDay.parse(spec))
+    conditions: dict[str, tuple[str, ...]] = dict(truth.assets)
+    venue = ["--simulate", spec]
+    first, second = (run(tmp_path / n, venue, conditions, seconds=400) for n in ("one", "two"))
+    troubled = run(
+        tmp_path / "three", [*venue, "--faults", TROUBLE], conditions, kills=24,
+        span_ms=86_400_000, seconds=900,
+    )  # fmt: skip
+    print(f"\nday: {len(first.bars)} bars, {len(first.alerts)} alerts, {troubled.kills} kills, "
+          f"{troubled.rewinds} rewinds")  # fmt: skip
+    assert first.bars == second.bars == troubled.bars
+    assert first.alerts == second.alerts == troubled.alerts
+    last = max(row[2] for row in first.bars if row[1] == 60_000) + 60_000
+    counted = sum(row[-2] for row in first.bars if row[1] == 60_000 and "polymarket" in row[0])
+    assert counted == sum(one.venue_ms < last for one in truth.trades)
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not RECORDED.exists(), reason="the recorded market data are not here")
+def test_the_recorded_hours_are_the_same_twice_and_over_kills(tmp_path: Path) -> None:
+    table = pl.read_parquet(RECORDED, columns=["asset_id", "frame"])
+    market = pl.col("frame").str.json_path_match("$.market").alias("market")
+    named = table.with_columns(market).group_by("market").agg(pl.col("asset_id").unique().sort())
+    conditions = {
+        row[0]: (row[1][0], row[1][1] if len(row[1]) > 1 else f"unseen of {row[0]}")
+        for row in named.iter_rows()
+    }
+    venue = ["--capture", str(RECORDED)]
+    first, second = (run(tmp_path / n, venue, conditions, seconds=400) for n in ("one", "two"))
+    troubled = run(
+        tmp_path / "three", [*venue, "--faults", TROUBLE], conditions, kills=20,
+        span_ms=15_000_000, seconds=900,
+    )  # fmt: skip
+    print(f"\nrecorded: {len(first.bars)} bars, {len(first.alerts)} alerts, "
+          f"{troubled.kills} kills, {troubled.rewinds} rewinds")  # fmt: skip
+    assert len(first.bars) > 200
+    assert first.bars == second.bars == troubled.bars
+    assert first.alerts == second.alerts == troubled.alerts
