@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -30,9 +31,15 @@ _RAW_BYTES = 65_536
 
 
 class Parser(Protocol):
-    """Reads the frames of one venue."""
+    """Reads the frames of one venue.
+
+    Attributes:
+        rejected: messages that could not be read, until somebody takes them away.
+        counts: messages by kind.
+    """
 
     rejected: list[Rejected]
+    counts: Counter[str]
 
     def parse(self, frame: bytes, recv_ms: int) -> list[Event]:
         """The events of a frame."""

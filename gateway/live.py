@@ -7,30 +7,45 @@ import contextlib
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+import sqlalchemy as sa
 
 from calibration_service.alerts.policy import load_policy
 from calibration_service.alerts.sinks import LogSink, Sink, Webhook
 from calibration_service.alerts.store import SinkRule
 from calibration_service.alerts.values import Severity
+from flows.live import LiveWorker
+from flows.live_bands import BandBook, BaselineBands, LocalBands
 from flows.live_connections import Connections
+from flows.live_facts import Facts
 from flows.live_ingest import as_book_message
+from flows.live_markets import Followed
 from flows.live_polls import Polls
-from flows.live_service import LiveService, Outside, Role
+from flows.live_service import LiveService, Outside, Role, stream_rules, volatility_rules
 from gateway.live_metrics import text_of
 from gateway.settings import Settings
+from gateway.stores import open_store
 from gateway.telemetry.scrape import Scrape
-from gateway.wiring import open_store, utc_now
+from market_data.bus.in_process import InProcessBus
+from market_data.bus.opening import GROUP
 from market_data.lake import Lake
 from market_data.streaming.connection import Clock
+from market_data.streaming.events import Codec, merged
+from market_data.streaming.market_stream import MarketStream
 from market_data.venues.http import HttpPolicy, VenueHttp
 from marketcal import AsyncClient
 
 WEBHOOK_SECONDS = 10.0
 LOOPBACK = "127.0.0.1"
+
+
+def utc_now() -> datetime:
+    """The wall clock of this process."""
+    return datetime.now(UTC)
 
 
 def wall_ms() -> int:
@@ -132,3 +147,32 @@ async def follow(
         finally:
             if scrape is not None:
                 await asyncio.to_thread(scrape.close)
+
+
+@contextlib.asynccontextmanager
+async def replaying(
+    settings: Settings, store: Path, markets: Sequence[Followed]
+) -> AsyncIterator[tuple[LiveWorker, InProcessBus, sa.Engine]]:
+    """A worker over a store of its own, whose result hangs on the events alone."""
+    stream = settings.stream.model_copy(update={"clock": "venue"})
+    policy = load_policy(Path(stream.policy_file) if stream.policy_file else None)
+    baseline = BaselineBands(policy, stream.forecast_steps, settings.forecast.policy.fallback_model)
+    bus = InProcessBus([GROUP], Codec(), merged, time.monotonic, bound=1 << 30)
+    facts = Facts()
+    await asyncio.to_thread(facts.read, Lake(settings.flows.lake), [m.market_id for m in markets])
+    engine = open_store(f"sqlite:///{store}")
+    worker = LiveWorker(
+        await bus.subscribe(GROUP, "replay"),
+        engine,
+        MarketStream(stream_rules(stream), volatility_rules(stream)),
+        policy=policy,
+        bands=BandBook(LocalBands(baseline), baseline, stream.forecast_wait_seconds),
+        facts=facts,
+        now=utc_now,
+        monotonic=time.monotonic,
+    )
+    try:
+        await worker.start()
+        yield worker, bus, engine
+    finally:
+        engine.dispose()

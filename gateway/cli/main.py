@@ -16,6 +16,11 @@ _COMMANDS = {
         "stream",
         "Follow venues live: bars, triggers and alerts.",
     ),
+    "replay": (
+        "gateway.cli.replay",
+        "replay",
+        "Play a recorded stream through bars and alerts.",
+    ),
     "ingest": ("gateway.cli.pipeline", "ingest", "Read a venue into the lake."),
     "calibrate": (
         "gateway.cli.pipeline",
