@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import aclosing
 from typing import Any, Protocol
 
 from forecast_service import wire
@@ -12,6 +14,7 @@ from forecast_service.policy.decision import Answer
 from forecast_service.policy.forecaster import Forecaster
 from forecast_service.policy.routing import Router
 from forecast_service.pool import A_FEW
+from forecast_service.watch import BAND_SECONDS, NO_BARS, ClosedBars
 from marketcal import status
 from marketcal.errors import InvalidArgument, InvalidPageToken, MarketcalError
 from marketcal.v1 import forecast_pb2 as pb
@@ -49,7 +52,19 @@ Rules = Callable[[Any], InvalidArgument | None]
 
 
 class ForecastService(forecast_pb2_grpc.ForecastServiceServicer):
-    """Forecasts of market prices as quantile bands."""
+    """Forecasts of market prices as quantile bands.
+
+    Args:
+        forecaster: decides where forecasts are made.
+        rules: check the items of a batch.
+        router: chooses models.
+        clock: monotonic seconds.
+        issued: told of each forecast that goes out.
+        bars: closed bars of watched markets; by default there are none here.
+
+    Attributes:
+        skipped: closed bars at which a stream got no band, by the reason of the refusal.
+    """
 
     def __init__(
         self,
@@ -59,7 +74,10 @@ class ForecastService(forecast_pb2_grpc.ForecastServiceServicer):
         *,
         clock: Callable[[], float],
         issued: Issued = _unrecorded,
+        bars: ClosedBars = NO_BARS,
     ) -> None:
+        self.skipped: Counter[str] = Counter()
+        self._bars = bars
         self._issued = issued
         self._forecaster = forecaster
         self._rules = rules
@@ -68,7 +86,7 @@ class ForecastService(forecast_pb2_grpc.ForecastServiceServicer):
 
     async def Forecast(self, request: pb.ForecastRequest, call: CallFacts) -> pb.ForecastResponse:
         """One series."""
-        return await self._answer(request, call)
+        return await self._answer(request, call.caller, call.time_remaining())
 
     async def BatchForecast(
         self, request: pb.BatchForecastRequest, call: CallFacts
@@ -84,6 +102,30 @@ class ForecastService(forecast_pb2_grpc.ForecastServiceServicer):
         items = wire.compared(request)
         wire.check_totals(items, corrects=self._forecaster.corrects)
         return pb.CompareForecastsResponse(results=await self._results(items, call))
+
+    async def WatchForecast(
+        self, request: pb.WatchForecastRequest, call: CallFacts
+    ) -> AsyncGenerator[pb.WatchForecastResponse]:
+        """A band at each closed bar of the market; without end."""
+        wire.check_watched(request, self._router)
+        async with aclosing(self._bars.watch(request.market_id)) as closed:
+            async for end_ms in closed:
+                forecast = await self._at_bar(request, call, end_ms)
+                if forecast is not None:
+                    yield pb.WatchForecastResponse(forecast=forecast)
+
+    async def _at_bar(
+        self, request: pb.WatchForecastRequest, call: CallFacts, end_ms: int
+    ) -> pb.ForecastResponse | None:
+        """The forecast issued at a closed bar; None, and counted, where it is refused."""
+        budget = min(BAND_SECONDS, call.time_remaining())
+        try:
+            closes = await self._bars.closes(request.market_id, end_ms)
+            item = wire.at_bar(request, closes, end_ms)
+            return await self._answer(item, call.caller, budget)
+        except MarketcalError as error:
+            self.skipped[error.reason or error.code] += 1
+            return None
 
     async def ListModels(
         self, request: pb.ListModelsRequest, call: CallFacts
@@ -109,10 +151,12 @@ class ForecastService(forecast_pb2_grpc.ForecastServiceServicer):
     def _shown(self, card: ModelCard) -> pb.Model:
         return wire.encode_model(card, self._router.default_model)
 
-    async def _answer(self, request: pb.ForecastRequest, call: CallFacts) -> pb.ForecastResponse:
+    async def _answer(
+        self, request: pb.ForecastRequest, caller: str, budget: float
+    ) -> pb.ForecastResponse:
         began = self._clock()
-        question = wire.decode(request, self._router, call.caller)
-        answer = await self._forecaster.forecast(question.ask, call.time_remaining())
+        question = wire.decode(request, self._router, caller)
+        answer = await self._forecaster.forecast(question.ask, budget)
         self._issued(question, answer)
         return wire.encode(request, question, answer, self._clock() - began)
 
@@ -136,7 +180,9 @@ class ForecastService(forecast_pb2_grpc.ForecastServiceServicer):
             broken = self._rules(item)
             if broken is not None:
                 raise broken
-            return pb.BatchForecastResult(forecast=await self._answer(item, call))
+            return pb.BatchForecastResult(
+                forecast=await self._answer(item, call.caller, call.time_remaining())
+            )
         except MarketcalError as error:
             return pb.BatchForecastResult(error=status.encode(error, call.request_id))
 

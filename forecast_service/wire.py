@@ -248,6 +248,29 @@ def compared(request: pb.CompareForecastsRequest) -> list[pb.ForecastRequest]:
     return items
 
 
+def at_bar(request: pb.WatchForecastRequest, closes: FloatArray, end_ms: int) -> pb.ForecastRequest:
+    """The request for the band of a watched market at a closed bar.
+
+    Args:
+        request: what is watched.
+        closes: [N] float64, prices of five-minute steps, the last of the bar; NaN is missing.
+        end_ms: end of the bar, UTC milliseconds.
+    """
+    item = pb.ForecastRequest(
+        market_id=request.market_id, freq=DEFAULT_FREQ, quantiles=request.quantiles, values=closes
+    )
+    if request.HasField("horizon_steps"):
+        item.horizon_steps = request.horizon_steps
+    item.model.CopyFrom(request.model)
+    item.as_of_time.FromMilliseconds(end_ms)
+    return item
+
+
+def check_watched(request: pb.WatchForecastRequest, router: Router) -> None:
+    """Refuses at once what would be refused at every bar; raises as `decode` does."""
+    decode(at_bar(request, np.array([0.5, 0.5]), 0), router)
+
+
 def encode_model(card: ModelCard, default_model: str) -> pb.Model:
     """A model as callers see it."""
     return pb.Model(

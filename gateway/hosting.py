@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import sqlalchemy as sa
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from opentelemetry.trace import Tracer
 
+from calibration_service.alert_service import AlertService
+from calibration_service.alerts import store as alert_store
+from calibration_service.alerts.feed import AlertFeed
 from calibration_service.market_service import MarketService
 from calibration_service.publication import Publication
 from calibration_service.scoreboard_service import ScoreboardService
@@ -25,9 +29,12 @@ from gateway.compat.service import CompatService
 from gateway.forward import Upstream
 from gateway.handover import Signer
 from gateway.interceptors.validation import invalid, violations
+from gateway.live_bars import LiveBars
 from gateway.server import AddToServer
 from gateway.settings import Settings
+from market_data.control_store import prepare
 from market_data.lake import Lake
+from market_data.streaming import live_store
 from marketcal.errors import InvalidArgument
 from marketcal.v1 import (
     alert_pb2,
@@ -66,12 +73,14 @@ class Forecasting:
         forecaster: decides where forecasts are made.
         corrections: the conformal state that bands are corrected with.
         band_log: keeps the bands that go out.
+        bars: tells streams of closed bars.
         service: answers the calls.
     """
 
     forecaster: Forecaster
     corrections: StoredCorrections
     band_log: BandLog
+    bars: LiveBars
     service: ForecastService
 
 
@@ -81,12 +90,14 @@ class Hosting:
 
     Attributes:
         forecasting: None where another process forecasts.
+        alerts: tells streams of new alerts; None where another process does.
         publication: what reads are answered from.
         upstreams: processes that answer for this one, by service.
         servicers: what this process answers, by service.
     """
 
     forecasting: Forecasting | None
+    alerts: AlertFeed | None
     publication: Publication
     upstreams: dict[str, Upstream]
     servicers: dict[str, Any]
@@ -104,29 +115,39 @@ class Hosting:
 
 def host(
     settings: Settings,
+    store: sa.Engine,
     clock: Callable[[], float],
     now: Callable[[], datetime],
     answering: Mapping[str, Any],
     tracer: Tracer | None = None,
 ) -> Hosting:
-    """The services of this process, but for those that ``answering`` has; on the event loop."""
+    """The services of this process, but for those that ``answering`` has; on the event loop.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: ``store``, the control store, does not answer, or is none.
+    """
+    for tables in (alert_store.METADATA, live_store.METADATA):
+        prepare(store, tables)  # whoever comes first, this process or the stream worker
     lake = Lake(settings.flows.lake)
     publication = Publication(lake)
     upstreams = _upstreams(settings, now)
     here = [name for name in settings.gateway.hosts if name not in upstreams]
-    forecasting = _forecasting(settings, lake, clock, now, tracer) if "forecast" in here else None
+    feed = AlertFeed(store)
     v1: dict[str, Any] = {
         "scoreboard": ScoreboardService(publication),
         "market": MarketService(publication),
-        "alert": alert_pb2_grpc.AlertServiceServicer(),
+        "alert": AlertService(store, feed, now=now),
     }
-    if forecasting is not None:
+    forecasting: Forecasting | None = None
+    if "forecast" in here:
+        forecasting = _forecasting(settings, lake, LiveBars(store), clock, now, tracer)
         v1["forecast"] = forecasting.service
     v1 |= answering
     servicers: dict[str, Any] = {name: v1[name] for name in here if name != "compat"}
     if "compat" in here:
         servicers["compat"] = _compat(settings, servicers, upstreams)
-    return Hosting(forecasting, publication, upstreams, servicers)
+    told = feed if "alert" in here else None
+    return Hosting(forecasting, told, publication, upstreams, servicers)
 
 
 def _upstreams(settings: Settings, now: Callable[[], datetime]) -> dict[str, Upstream]:
@@ -153,6 +174,7 @@ def _upstreams(settings: Settings, now: Callable[[], datetime]) -> dict[str, Ups
 def _forecasting(
     settings: Settings,
     lake: Lake,
+    bars: LiveBars,
     clock: Callable[[], float],
     now: Callable[[], datetime],
     tracer: Tracer | None,
@@ -162,8 +184,10 @@ def _forecasting(
     local = local_backends(forecast)
     forecaster = Forecaster(forecast, clock, local, corrections=corrections, tracer=tracer)
     router = Router(forecast.policy, forecast.default_model, served(forecast))
-    service = ForecastService(forecaster, broken_rules, router, clock=clock, issued=band_log.note)
-    return Forecasting(forecaster, corrections, band_log, service)
+    service = ForecastService(
+        forecaster, broken_rules, router, clock=clock, issued=band_log.note, bars=bars
+    )
+    return Forecasting(forecaster, corrections, band_log, bars, service)
 
 
 def _compat(

@@ -11,11 +11,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-
-import sqlalchemy as sa
 
 from calibration_service.publication import Publication
 from forecast_service.band_log import BandLog
@@ -36,9 +33,9 @@ from gateway.ray_link import keep_connected
 from gateway.server import Gateway
 from gateway.settings import Settings
 from gateway.shared_limits import SharedLimits
+from gateway.stores import open_store
 from gateway.telemetry.readings import Sources
 from gateway.telemetry.watch import Watch
-from market_data.control_store import write_ahead
 
 _LOG = logging.getLogger("gateway")
 
@@ -46,18 +43,6 @@ _LOG = logging.getLogger("gateway")
 def utc_now() -> datetime:
     """The wall clock of this process."""
     return datetime.now(UTC)
-
-
-def open_store(url: str) -> sa.Engine:
-    """The control store at ``url``; a new SQLite file is its owner's alone."""
-    parsed = sa.make_url(url)
-    database = parsed.database or ":memory:"
-    if parsed.get_backend_name() == "sqlite" and not database.startswith((":", "file:")):
-        file = Path(database)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(OSError):  # SQLite says what is wrong with the file
-            file.touch(0o600)
-    return write_ahead(sa.create_engine(parsed))
 
 
 def open_keys(url: str, actor: Actor = UNNAMED) -> KeyStore:
@@ -123,10 +108,11 @@ def build(
         role: what the process is called in traces and metrics.
     """
     watch = Watch(settings.telemetry, role, clock, utc_now)
-    keys = open_keys(settings.control.url)
+    store = open_store(settings.control.url)
+    keys = KeyStore(store, utc_now)
     ring = KeyRing(utc_now)
     ring.replace(keys.rows())
-    hosting = host(settings, clock, utc_now, answering, watch.tracer)
+    hosting = host(settings, store, clock, utc_now, answering, watch.tracer)
     url, local = settings.gateway.redis_url, Limiter(clock)
     shared = SharedLimits(url, local, clock) if url else None
     identified = identification(settings, ring, clock, utc_now)
@@ -140,7 +126,8 @@ def build(
         rate_limit=limit,
         shared=shared,
         publication=hosting.publication,
-        forecaster=hosting.forecasting.forecaster if hosting.forecasting else None,
+        forecasting=hosting.forecasting,
+        alerts=hosting.alerts,
         outbox=watch.outbox,
         keys_read_at=lambda: watch.keys_read_at,
         clock=clock,
@@ -186,6 +173,8 @@ def _beside(parts: Parts, ray_joined: Callable[[], None]) -> Iterator[Beside]:
         service = SERVICES[name].full_name
         tell = partial(_tell, parts.gateway, service)
         yield Beside(f"watching {service}", partial(upstream.watch, service, tell))
+    if parts.hosting.alerts is not None:
+        yield Beside("following alerts", parts.hosting.alerts.run)
     forecasting = parts.hosting.forecasting
     if forecasting is not None:
         yield from _beside_forecasts(parts, forecasting, ray_joined)
@@ -199,6 +188,7 @@ def _beside_forecasts(
     yield Beside("reading corrections", partial(_repeat, parts, refresh))
     keep_bands = partial(_keep_bands, forecasting.band_log, forecast.band_log.seconds)
     yield Beside("writing bands", keep_bands)
+    yield Beside("following bars", forecasting.bars.run)
     connect = partial(keep_connected, forecast, forecasting.forecaster, ray_joined)
     yield Beside("the connection to Ray", connect)
 

@@ -140,6 +140,21 @@ DEGRADATION = Metric(
 )  # fmt: skip
 QUEUE = Metric("marketcal_pool_queue", _GAUGE, "1", "Series that wait for a backend.", ("family",))
 RAY = Metric("marketcal_ray_connected", _GAUGE, "1", "1 while forecasts are made on Ray.")
+ALERT_WATCHERS = Metric(
+    "marketcal_alert_watchers", _GAUGE, "1", "Streams of alerts that are told of new ones."
+)
+ALERTS_MISSED = Metric(
+    "marketcal_alerts_missed_total", _COUNTER, "1",
+    "Alerts that slow readers of a stream were not sent; each of them heard how many.",
+)  # fmt: skip
+FORECAST_WATCHERS = Metric(
+    "marketcal_forecast_watchers", _GAUGE, "1", "Streams that get a band at each closed bar."
+)
+BARS_SKIPPED = Metric(
+    "marketcal_forecast_bars_skipped_total", _COUNTER, "1",
+    "Closed bars at which a stream got no band, by the reason of the refused forecast.",
+    ("reason",),
+)  # fmt: skip
 KEYS_AGE = Metric(
     "marketcal_keys_refreshed_seconds", _GAUGE, "s",
     "Time since the keys were last read from the control store.",

@@ -16,8 +16,10 @@ from gateway.telemetry.calls import BOUNDS_MS, Calls, Durations
 from gateway.telemetry.instruments import Metric
 
 if TYPE_CHECKING:
+    from calibration_service.alerts.feed import AlertFeed
     from calibration_service.publication import Publication
     from forecast_service.telemetry.outbox import Outbox
+    from gateway.hosting import Forecasting
     from gateway.interceptors.ratelimit import RateLimit
     from gateway.pipeline import Pipeline
     from gateway.shared_limits import SharedLimits
@@ -68,7 +70,8 @@ class Sources:
         rate_limit: its verdicts.
         shared: limits that other gateways share.
         publication: what reads are answered from.
-        forecaster: decides who answers.
+        forecasting: what makes forecasts.
+        alerts: tells streams of alerts.
         outbox: spans on their way.
         keys_read_at: when the keys were last read, seconds of ``clock``.
         clock: monotonic seconds.
@@ -80,7 +83,8 @@ class Sources:
     rate_limit: RateLimit
     shared: SharedLimits | None
     publication: Publication
-    forecaster: Forecaster | None
+    forecasting: Forecasting | None
+    alerts: AlertFeed | None
     outbox: Outbox | None
     keys_read_at: Callable[[], float]
     clock: Callable[[], float]
@@ -92,10 +96,12 @@ def readings(of: Sources) -> Iterator[Reading]:
     yield from calls_readings(of.calls)
     yield from _limits(of)
     yield from _tables(of)
-    if of.forecaster is not None:
-        yield from _decisions(of.forecaster)
-        yield from _models(of.forecaster)
-        yield from _backends(of.forecaster)
+    if of.forecasting is not None:
+        forecaster = of.forecasting.forecaster
+        yield from _decisions(forecaster)
+        yield from _models(forecaster)
+        yield from _backends(forecaster)
+    yield from _watchers(of)
     if of.outbox is not None:
         for outcome in ("sent", "dropped", "failed"):
             yield Reading(at.SPANS, (outcome,), getattr(of.outbox, outcome))
@@ -146,6 +152,17 @@ def _tables(of: Sources) -> Iterator[Reading]:
         if measured[column] is not None:
             yield Reading(at.COVERAGE, (bands,), measured[column])
     yield Reading(at.COVERAGE_NOMINAL, (), measured["nominal"])
+
+
+def _watchers(of: Sources) -> Iterator[Reading]:
+    """Streams of alerts and of bands, and what they went without."""
+    if of.alerts is not None:
+        yield Reading(at.ALERT_WATCHERS, (), of.alerts.watchers)
+        yield Reading(at.ALERTS_MISSED, (), of.alerts.missed)
+    if of.forecasting is not None:
+        yield Reading(at.FORECAST_WATCHERS, (), of.forecasting.bars.watchers)
+        for reason, count in list(of.forecasting.service.skipped.items()):
+            yield Reading(at.BARS_SKIPPED, (reason,), count)
 
 
 def _decisions(forecaster: Forecaster) -> Iterator[Reading]:

@@ -13,8 +13,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from marketcal.v1 import alert_pb2, legacy_pb2, segments_pb2
 from marketcal.v1 import forecast_pb2 as pb
+from marketcal.v1 import segments_pb2
 
 PRICES = st.lists(
     st.one_of(st.floats(0.0, 1.0), st.sampled_from([0.0, 1.0, 5e-324, math.nan])),
@@ -156,30 +156,6 @@ def test_models_come_in_pages_with_their_limits(
         stubs.forecasts.ListModels, pb.ListModelsRequest(page_token="no such"), as_forecaster
     )
     assert refusal.reason == "INVALID_PAGE_TOKEN"
-
-
-UNIMPLEMENTED: list[tuple[str, str, Any]] = [
-    ("forecasts", "WatchForecast", pb.WatchForecastRequest(market_id="m")),
-    ("alerts", "ListAlerts", alert_pb2.ListAlertsRequest()),
-    ("alerts", "WatchAlerts", alert_pb2.WatchAlertsRequest()),
-    ("compat", "Alerts", legacy_pb2.AlertsRequest()),
-]
-
-
-@pytest.mark.parametrize(("service", "method", "request_"), UNIMPLEMENTED)
-def test_a_method_without_code_says_so_with_its_type(
-    service: str, method: str, request_: Any, stubs: Any, refused: Any, as_admin: Any
-) -> None:
-    stub = getattr(getattr(stubs, service), method)
-    streams = method.startswith("Watch")
-
-    def call(request: Any, **named: Any) -> Any:
-        return list(stub(request, **named)) if streams else stub(request, **named)
-
-    refusal = refused(call, request_, as_admin)
-
-    assert (refusal.code, refusal.reason) == ("UNIMPLEMENTED", "NOT_IMPLEMENTED")
-    assert refused(call, request_).reason == "CREDENTIAL_MISSING"
 
 
 def test_a_model_is_shown_with_what_it_has_done(

@@ -64,7 +64,9 @@ class AlertServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchAlerts(self, request, context):
-        """Streams alerts as they are raised. Nothing is lost over a reconnect with the last resume token.
+        """Streams alerts as they are raised, in the order in which they were stored. Nothing is lost over a
+        reconnect with the last resume token. The first message says where the stream stands, and so does
+        one now and then while there is nothing to tell.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -93,7 +93,13 @@ class ForecastServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchForecast(self, request, context):
-        """Streams a new band at each closed bar of a market, from now on.
+        """Streams a new band at each closed five-minute bar of a market that the live path follows.
+
+        The first one comes at once where the market's newest bar is at most ten minutes behind the
+        newest of all markets. A stream of a market without bars waits. A bar in which nothing was quoted
+        or traded is none; a reader that is busy when two bars close gets a band of the later one alone;
+        a bar whose forecast is refused, for want of prices or of a free place, is passed over. After a
+        reconnect the newest band may come again: `as_of_time` tells.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
