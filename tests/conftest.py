@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import itertools
 import logging
 import secrets
 import socket
@@ -23,11 +24,22 @@ import hypothesis
 import pytest
 from moto.server import ThreadedMotoServer
 
+from calibration_service.alerts import store as alert_store
+from calibration_service.alerts.values import (
+    RULE,
+    Alert,
+    Direction,
+    Fact,
+    Reason,
+    Severity,
+    derived_id,
+)
 from flows import daily, postmortem
 from flows.settings import FlowSettings
 from forecast_service.serving import prepare_environment
 from gateway import wiring
 from gateway.settings import Settings, load
+from gateway.stores import open_store
 from market_data.replay.server import serve
 from market_data.replay.simulate import SimulationConfig
 from market_data.replay.simulate_records import simulate
@@ -266,6 +278,44 @@ def gateway(serve_gateway: Start, published: Published) -> Iterator[RunningGatew
             threading.Event().wait(0.01)
         assert running.parts.publication.ready
         yield running
+
+
+@pytest.fixture(scope="session")
+def raise_alerts() -> Callable[..., list[str]]:
+    """Commits alerts to the store of a gateway: ``raise_alerts(running, 3, market_id=…)``.
+
+    They are raised now, a millisecond after one another; their ids come back.
+    """
+    numbers = itertools.count()
+
+    def write(
+        running: RunningGateway,
+        count: int = 1,
+        *,
+        market_id: str = "polymarket:1",
+        severity: Severity = Severity.MED,
+        line: str = "The price 0.7 is above 0.55.",
+    ) -> list[str]:
+        now = wiring.utc_now()
+        alerts = []
+        for number in itertools.islice(numbers, count):
+            at_ms = int(now.timestamp() * 1000) - count + len(alerts)
+            alerts.append(
+                Alert(
+                    alert_id=derived_id(at_ms, market_id, number), market_id=market_id,
+                    at_ms=at_ms, severity=severity, rule=RULE, direction=Direction.UP,
+                    episode_id=derived_id(at_ms, number), reason_codes=(Reason.BAND_LEFT,),
+                    evidence=(Fact("price", 0.7, 0.55),), explanation_lines=(line,),
+                    policy_version="alerts-1+00000000",
+                )
+            )  # fmt: skip
+        engine = open_store(running.parts.settings.control.url)
+        with engine.begin() as connection:
+            alert_store.write_alerts(connection, alerts, (), now=now)
+        engine.dispose()
+        return [alert.alert_id for alert in alerts]
+
+    return write
 
 
 @pytest.fixture(scope="module")
