@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from calibration_service.alerts.state import MarketState, read_state, write_state
 from calibration_service.alerts.values import Band
 from flows.live_bands import Issued
+from flows.live_facts import Facts, MarketFacts
 from market_data.streaming.bars import Minutes
 from market_data.streaming.live_store import MarketRow, read_markets
 from market_data.streaming.market_stream import LiveMarket, MarketStream
@@ -47,10 +48,15 @@ class Restored:
     issued: dict[str, list[Issued]] = field(default_factory=dict)
 
 
-def row_of(market: LiveMarket | None, watched: Watched, issued: Sequence[Issued]) -> MarketRow:
+def row_of(
+    market: LiveMarket | None, watched: Watched, issued: Sequence[Issued], facts: MarketFacts
+) -> MarketRow:
     """A market as it is kept."""
     alerts = watched.alerts
-    state: list[Any] = [_VERSION, write_state(alerts), [_plain(one) for one in issued], None]
+    told = (facts.told_tick, facts.open_interest)
+    state: list[Any] = [
+        _VERSION, write_state(alerts), [_plain(one) for one in issued], None, told,
+    ]  # fmt: skip
     if market is not None:
         state[3] = (
             market.minutes.state(), market.ms, market.key, market.recv_ms, market.bid, market.ask,
@@ -67,8 +73,8 @@ def row_of(market: LiveMarket | None, watched: Watched, issued: Sequence[Issued]
     )
 
 
-def restore(connection: sa.Connection, stream: MarketStream) -> Restored:
-    """Markets as they were kept; ``stream`` takes over those that it knew.
+def restore(connection: sa.Connection, stream: MarketStream, facts: Facts) -> Restored:
+    """Markets as they were kept; ``stream`` and ``facts`` take over what they knew of them.
 
     Raises:
         StateUnreadable: the state of a market is of another version, or none.
@@ -76,7 +82,7 @@ def restore(connection: sa.Connection, stream: MarketStream) -> Restored:
     restored = Restored()
     for row in read_markets(connection):
         try:
-            version, alerts, issued, folded = msgspec.msgpack.decode(row.state)
+            version, alerts, issued, folded, told = msgspec.msgpack.decode(row.state)
             if version != _VERSION:
                 raise StateUnreadable(f"{row.market_id}: state of version {version}")
             watched = Watched(read_state(alerts), row.resolved_ms, row.winner)
@@ -84,6 +90,10 @@ def restore(connection: sa.Connection, stream: MarketStream) -> Restored:
             market = None if folded is None else _market(folded, stream)
         except (ValueError, TypeError, msgspec.DecodeError) as error:
             raise StateUnreadable(f"{row.market_id}: {error}") from error
+        known = facts.of(row.market_id)
+        known.told_tick = told[0]
+        for ms, usd in told[1]:
+            known.add_open_interest(ms, usd)
         restored.watched[row.market_id] = watched
         restored.issued[row.market_id] = bands
         if market is not None:

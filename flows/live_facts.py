@@ -22,16 +22,22 @@ class MarketFacts:
 
     Attributes:
         event_id: what it belongs to; "" where unknown.
-        tick_size: of its price.
+        tick_size: of its price, as the registry has it; told_tick: as the stream said later.
         trust: score in [0, 100]; ambiguity: of its question, in [0, 1].
         open_interest: (UTC milliseconds, USD) by time.
     """
 
     event_id: str = ""
     tick_size: float = _NAN
+    told_tick: float = _NAN
     trust: float = _NAN
     ambiguity: float = _NAN
     open_interest: list[tuple[int, float]] = field(default_factory=list)
+
+    @property
+    def tick(self) -> float:
+        """The smallest price step, as it was said last."""
+        return self.tick_size if math.isnan(self.told_tick) else self.told_tick
 
     def open_interest_change(self, at_ms: int) -> float:
         """Change over the hour before an instant as a ratio; NaN without a reading near both ends.

@@ -61,6 +61,10 @@ class History:
             market.fives = {end: one for end, one in market.fives.items() if end >= oldest}
             market.minutes = {end: one for end, one in market.minutes.items() if end >= hour_ago}
 
+    def market_ids(self) -> list[str]:
+        """The markets that are known, by id."""
+        return sorted(self._markets)
+
     def has_five(self, market_id: str, end_ms: int) -> bool:
         """Whether something happened in the five minutes that end then."""
         market = self._markets.get(market_id)

@@ -70,7 +70,9 @@ def _worker(service: LiveService) -> Iterator[Metric]:
     quiet = sum(bool(one.suppressed) for one in stream.markets.values())
     yield _gauge("suppressed_markets", "Markets whose feed is stale.", quiet)
     yield _gauge("markets", "Markets with a state.", len(stream.markets))
-    yield _counter("worked", "What the loop did.", dict(worker.counts), "what")
+    yield _counter(
+        "worked", "What the loop did.", dict(worker.counts + worker.judge.counts), "what"
+    )
     yield _counter("events", "Events by what became of them.", dict(stream.counts), "fate")
     repeats = {"": stream.recent.duplicates}
     yield _counter("duplicates", "Events that were seen before.", repeats)
