@@ -38,6 +38,10 @@ class Watched:
     resolved_ms: int | None = None
     winner: str | None = None
 
+    def is_over(self, at_ms: int) -> bool:
+        """Whether it had been resolved by an instant."""
+        return self.resolved_ms is not None and self.resolved_ms <= at_ms
+
 
 @dataclass(slots=True)
 class Restored:

@@ -118,7 +118,7 @@ class Judge:
         if not 0.0 <= bar.close <= 1.0 or bar.market_id in self._muted:
             return ()
         watched = self.state_of(bar.market_id)
-        if watched.resolved_ms is not None and watched.resolved_ms <= bar.end_ms:
+        if watched.is_over(bar.end_ms):
             return ()
         outcome = step(watched.alerts, self._observation(bar), self._policy)
         watched.alerts = outcome.state
@@ -158,7 +158,7 @@ class Judge:
         """Markets in which something happened, or whose band is old."""
         for market_id in self.history.market_ids():
             watched = self.watched.get(market_id)
-            if watched is None or watched.resolved_ms is not None or market_id in self._muted:
+            if watched is None or watched.is_over(issued_ms) or market_id in self._muted:
                 continue
             is_old = self.bands.age_ms(market_id, issued_ms) >= OLD_BAND_MS
             if is_old or self.history.has_five(market_id, issued_ms):

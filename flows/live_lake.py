@@ -1,15 +1,21 @@
-"""Closed bars from the control store to the lake, and out of the store once they are old."""
+"""Bars and alerts from the control store to the lake; old bars leave the store."""
 
 from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import polars as pl
 import sqlalchemy as sa
 
-from market_data.lake import Lake
+from calibration_service.alerts import store as alert_store
+from calibration_service.alerts.values import Alert, Direction, Fact, Reason, Severity
+from market_data.lake import Lake, polars_schema
 from market_data.streaming import live_store
 from market_data.streaming.bars import FIVE_MS, MINUTE_MS, Bar
 
-POSITION = "lake_bars"
+POSITION, ALERTS = "lake_bars", "lake_alerts"
 PART = 20_000
 """Bars of one commit."""
 _NAMES = {MINUTE_MS: "1m", FIVE_MS: "5m"}
@@ -34,6 +40,71 @@ def export_bars(engine: sa.Engine, lake: Lake) -> int:
         with engine.begin() as connection:
             live_store.write_position(connection, POSITION, found[-1][0])
         written += len(found)
+
+
+def export_alerts(engine: sa.Engine, lake: Lake) -> int:
+    """Writes alerts that the lake does not have yet; how many."""
+    written = 0
+    while True:
+        with engine.connect() as connection:
+            after = live_store.read_position(connection, ALERTS) or 0
+            found = alert_store.after(connection, after, limit=PART)
+        if not found:
+            return written
+        lake.upsert("alert", alert_frame([(one.alert, one.event_id) for one in found]))
+        with engine.begin() as connection:
+            live_store.write_position(connection, ALERTS, found[-1].sequence)
+        written += len(found)
+
+
+def alert_frame(alerts: Sequence[tuple[Alert, str]]) -> pl.DataFrame:
+    """Alerts, each with its event, as rows of the table ``alert``."""
+    rows = [
+        {
+            "alert_id": alert.alert_id,
+            "ts": datetime.fromtimestamp(alert.at_ms / 1_000, UTC),
+            "market_id": alert.market_id,
+            "event_id": event_id or None,
+            "severity": alert.severity.name,
+            "rule": alert.rule,
+            "episode_id": alert.episode_id,
+            "direction": str(alert.direction),
+            "reason_codes": [str(code) for code in alert.reason_codes],
+            "evidence": json.dumps(
+                [[one.name, one.value, one.threshold] for one in alert.evidence]
+            ),
+            "explanation": list(alert.explanation_lines),
+            "policy_version": alert.policy_version,
+        }
+        for alert, event_id in alerts
+    ]
+    return pl.DataFrame(rows, schema=_stored("alert"))
+
+
+def alerts_from(rows: pl.DataFrame) -> list[Alert]:
+    """Alerts again, from rows of the table ``alert``."""
+    return [
+        Alert(
+            alert_id=row["alert_id"],
+            market_id=row["market_id"],
+            at_ms=round(row["ts"].timestamp() * 1_000),
+            severity=Severity[row["severity"]],
+            rule=row["rule"],
+            direction=Direction(row["direction"]),
+            episode_id=row["episode_id"],
+            reason_codes=tuple(Reason(code) for code in row["reason_codes"]),
+            evidence=tuple(Fact(*one) for one in json.loads(row["evidence"])),
+            explanation_lines=tuple(row["explanation"]),
+            policy_version=row["policy_version"],
+        )
+        for row in rows.iter_rows(named=True)
+    ]
+
+
+def _stored(table: str) -> pl.Schema:
+    """Columns that a writer gives: those of the table but what the lake itself fills in."""
+    columns = polars_schema(table)
+    return pl.Schema({k: v for k, v in columns.items() if k not in ("dt", "schema_version")})
 
 
 def frame_of(bars: list[Bar]) -> pl.DataFrame:

@@ -20,7 +20,7 @@ from flows.live_bands import BandBook, Bands, BaselineBands, GatewayBands, Local
 from flows.live_connections import Connections
 from flows.live_facts import Facts
 from flows.live_ingest import Publisher
-from flows.live_lake import export_bars, prune
+from flows.live_lake import export_alerts, export_bars, prune
 from flows.live_markets import Followed, chosen
 from flows.live_polls import Polls
 from flows.stream_settings import StreamSettings
@@ -250,6 +250,7 @@ class LiveService:
 
     async def _export(self) -> None:
         await asyncio.to_thread(export_bars, self.outside.engine, self.outside.lake)
+        await asyncio.to_thread(export_alerts, self.outside.engine, self.outside.lake)
         await asyncio.to_thread(prune, self.outside.engine, self.settings.keep_days)
 
     async def _deliver(self) -> None:

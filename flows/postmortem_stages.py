@@ -27,7 +27,6 @@ from flows.questions import counting
 from flows.runs import NoDataError, Run, StageCount
 from market_data.cutoffs import T_MINUS
 from market_data.lake import Lake, UpsertResult, empty
-from market_data.schemas import TABLES
 
 MARKETS_AT_ONCE = 250
 _TABLE = "postmortem"
@@ -76,14 +75,11 @@ def _resolved(run: Run) -> pl.DataFrame:
 
 def _sources(run: Run) -> Sources:
     """Everything but the snapshots, which come batch by batch."""
-    alerts = pl.DataFrame(schema=_ALERT_SCHEMA)
-    if "alert" in TABLES:
-        alerts = run.lake.read("alert", columns=ALERT_COLUMNS)
     return Sources(
         snapshots=empty("market_snapshot").select(SNAPSHOT_COLUMNS),
         cutoffs=run.lake.read("cutoff_snapshot", pl.col("cutoff_type").is_in(list(T_MINUS))),
         questions=counting(run.lake, run.settings.questions),
-        alerts=alerts,
+        alerts=run.lake.read("alert", columns=ALERT_COLUMNS),
         recalibrations=RecalibrationHistory(
             run.lake.read("recalibration_choice"), run.lake.read("recalibration_state")
         ),

@@ -29,7 +29,7 @@ from market_data.forecast_tables import (
 from market_data.postmortem_tables import POSTMORTEM
 from market_data.question_tables import QUESTION_QUALITY
 from market_data.stage_tables import STAGE_INPUT
-from market_data.stream_tables import BAR
+from market_data.stream_tables import ALERT, ALERT_QUALITY, BAR
 from market_data.table import COUNT, FLAG, REAL, SCHEMA_VERSION, TEXT, TEXTS, TIME, Table
 from market_data.table import describe as _table
 from market_data.venue_tables import VENUE_TABLES
@@ -359,6 +359,8 @@ TABLES: dict[str, Table] = {
         RAW_FILE,
         OPEN_INTEREST,
         BAR,
+        ALERT,
+        ALERT_QUALITY,
         EVALUATION,
         PROMOTION,
         *VENUE_TABLES,

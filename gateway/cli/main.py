@@ -40,6 +40,11 @@ _COMMANDS = {
     ),
     "backfill": ("gateway.cli.upkeep", "backfill", "Score days of the past."),
     "postmortems": ("gateway.cli.upkeep", "postmortems", "Look back on resolved markets."),
+    "alert-quality": (
+        "gateway.cli.upkeep",
+        "alert_quality",
+        "How often alerts come, and what comes of them.",
+    ),
     "retention": ("gateway.cli.upkeep", "retention", "Remove what is old, tidy the lake."),
     "dead-letters": (
         "gateway.cli.dead_letters",

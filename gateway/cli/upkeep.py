@@ -107,5 +107,41 @@ def postmortems(
     write_rows(artifacts.stage_table(run), output)
 
 
+@click.command("alert-quality")
+@AS_OF
+@click.option(
+    "--days",
+    type=click.IntRange(1, 366),
+    default=7,
+    show_default=True,
+    help="Days that are looked back on.",
+)
+@click.option(
+    "--policy",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Thresholds to try on the recorded bars; by default the alerts as raised.",
+)
+@PREFECT
+@output_option
+def alert_quality(
+    as_of: datetime | None, days: int, policy: Path | None, prefect_url: str, output: str
+) -> None:
+    """Show how often alerts come, and how often prices go on or come back after them."""
+    prepare_prefect(prefect_url)
+    chosen = settings_of()
+    import polars as pl
+
+    from flows.alert_quality import alert_quality as flow
+    from market_data.lake import Lake
+
+    run = carried_out(
+        "alert-quality", flow, prefect_url, as_of=utc(as_of), flow_settings=chosen.flows,
+        days=days, policy_file=policy,
+    )  # fmt: skip
+    rows = Lake(chosen.flows.lake).read("alert_quality", pl.col("run_id") == run.run_id)
+    shown = rows.drop("run_id", "as_of", "schema_version", "policy_version")
+    write_rows(shown.to_dicts(), output)
+
+
 def _day(moment: datetime) -> date:
     return moment.date()

@@ -14,7 +14,9 @@ from prefect.flows import load_flow_from_entrypoint
 
 FILE = Path(__file__).parents[2] / "deploy" / "prefect.yaml"
 DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load(FILE.read_text())["deployments"]
-SCHEDULED = {"postmortem", "daily", "conformal", "refit", "retention", "evaluate"}
+SCHEDULED = {
+    "alert_quality", "conformal", "daily", "evaluate", "postmortem", "refit", "retention",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda one: str(one["name"]))
