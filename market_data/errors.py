@@ -13,6 +13,7 @@ The tree::
     ├── RecordRejected            one record cannot be read; carries the reason for the dead letter
     │   └── RecordLeftOut         a record that is not ingested by rule: counted, and no letter
     ├── BusError                  a bus cannot be used as asked
+    │   ├── BusTakenOver          a later consumer of the same name works in this one's place
     │   └── BusUnavailable        it does not answer; asking again may help
     ├── StreamError
     │   ├── CaptureError          a recorded stream cannot be read (names file, line and field)
@@ -83,6 +84,10 @@ class RecordLeftOut(RecordRejected):
 
 class BusError(MarketDataError):
     """A bus cannot be used as asked; the message names the setting or the bus."""
+
+
+class BusTakenOver(BusError):
+    """A later consumer of the same name has taken what this one held; it must end."""
 
 
 class BusUnavailable(BusError):

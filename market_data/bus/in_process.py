@@ -183,6 +183,8 @@ class InProcessConsumer:
 
     async def refuse(self, delivery: Delivery, reason: str) -> None:
         """Gives one back, and the later ones of its symbol with it."""
+        if delivery.token not in self._group.taken:
+            return
         if delivery.attempt >= self._bus._attempts:
             self._bus._put_aside(self._group, delivery, reason)
         else:
@@ -190,7 +192,8 @@ class InProcessConsumer:
 
     async def put_aside(self, delivery: Delivery, reason: str) -> None:
         """Makes a dead letter of one."""
-        self._bus._put_aside(self._group, delivery, reason)
+        if delivery.token in self._group.taken:
+            self._bus._put_aside(self._group, delivery, reason)
 
     async def close(self) -> None:
         """What it took goes back to the front, in its order."""
