@@ -14,8 +14,11 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from gateway import wiring
 from gateway.contract import services
+from gateway.settings import load
 from gateway.supervisor.ports import is_free
+from marketcal.v1 import alert_pb2, alert_pb2_grpc
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -43,11 +46,35 @@ def test_health_needs_no_key(gateway: Any) -> None:
     assert {service.full_name for service in services()} <= set(listed)
 
 
-def test_a_service_without_code_does_not_say_that_it_serves(gateway: Any) -> None:
-    stub = health_pb2_grpc.HealthStub(gateway.channel)
+def test_a_service_without_code_does_not_say_that_it_serves(
+    server_loop: Any, stack: ExitStack, open_channel: Any, tmp_path: Any, refused: Any, bearer: Any
+) -> None:
+    settings = load(
+        {
+            "gateway": {"port": 0, "hosts": ("alert",)},
+            "control": {"url": f"sqlite:///{tmp_path}/control.db"},
+            "flows": {"lake": str(tmp_path / "lake"), "raw": str(tmp_path / "raw")},
+            "telemetry": {"prometheus_port": -1},
+        }
+    )
+    empty = {"alert": alert_pb2_grpc.AlertServiceServicer()}
+    parts = server_loop.call(wiring.build, settings, answering=empty)
+    life = wiring.running(parts)
+    port = server_loop.run(life.__aenter__())
+    stack.callback(lambda: server_loop.run(life.__aexit__(None, None, None)))
+    channel = stack.enter_context(open_channel(f"127.0.0.1:{port}"))
+    key, _ = parts.keys.create("viewer")
+    parts.ring.replace(parts.keys.rows())
 
-    for service in gateway.parts.gateway.unimplemented:
-        assert check(stub, service) == NOT_SERVING
+    alerts: Any = alert_pb2_grpc.AlertServiceStub(channel)
+    assert check(health_pb2_grpc.HealthStub(channel), "marketcal.v1.AlertService") == NOT_SERVING
+    for call, request in (
+        (alerts.ListAlerts, alert_pb2.ListAlertsRequest()),
+        (lambda *one, **named: list(alerts.WatchAlerts(*one, **named)),
+         alert_pb2.WatchAlertsRequest()),
+    ):  # fmt: skip
+        refusal = refused(call, request, bearer(key))
+        assert (refusal.code, refusal.reason) == ("UNIMPLEMENTED", "NOT_IMPLEMENTED")
 
 
 def test_the_health_of_an_unknown_service_is_not_found(gateway: Any, refused: Any) -> None:
