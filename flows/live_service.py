@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ from marketcal import AsyncClient
 _LOG = logging.getLogger("flows.live")
 Role = Literal["all", "ingest", "work"]
 PAUSE_SECONDS = 1.0
+GOODBYE_SECONDS = 5.0
+"""How long connections and work under way get to end by themselves."""
 _MAY_PASS = (sa.exc.DBAPIError, LakeError, BusUnavailable, OSError)
 IDLE_MS = 5_000
 """By the wall clock a minute closes this long after its end, where no event closes it before."""
@@ -129,13 +132,16 @@ class LiveService:
         self.bus = open_bus(plan, self.outside.clock.monotonic)
         await self._read_facts()
         heard = asyncio.Event()
-        beside = [asyncio.create_task(one) for one in self._beside(Publisher(self.bus, stop), stop)]
+        publisher = Publisher(self.bus, stop)
+        beside = [asyncio.create_task(one) for one in self._beside(publisher, stop)]
         working = [asyncio.create_task(self._work(heard))] if self.role != "ingest" else []
         if self.role == "ingest":
             self.ready.set()
         try:
             await _until(stop, [*beside, *working])
         finally:
+            stop.set()  # connections end by themselves, and say goodbye
+            await asyncio.wait(beside, timeout=GOODBYE_SECONDS)
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
@@ -148,15 +154,16 @@ class LiveService:
     ) -> Iterator[Coroutine[Any, Any, None]]:
         """Connections, polls and upkeep: what goes on beside the loop until the end."""
         settings, outside = self.settings, self.outside
-        yield self._every("facts", settings.facts_seconds, self._read_facts)
+        every = partial(self._every, stop)
+        yield every("facts", settings.facts_seconds, self._read_facts)
         if self.role != "work":
             if outside.connections is not None:
                 yield outside.connections.run(publisher, stop)
             if outside.polls is not None:
-                yield self._every("polls", settings.poll_seconds, partial(self._poll, publisher))
+                yield every("polls", settings.poll_seconds, partial(self._poll, publisher))
         if self.role != "ingest":
-            yield self._every("lake", settings.lake_seconds, self._export)
-            yield self._every("deliveries", PAUSE_SECONDS, self._deliver)
+            yield every("lake", settings.lake_seconds, self._export)
+            yield every("deliveries", PAUSE_SECONDS, self._deliver)
 
     async def _work(self, heard: asyncio.Event) -> None:
         """The loop; where store or bus fail it, it begins again at the last checkpoint."""
@@ -220,10 +227,15 @@ class LiveService:
             )
         return BandBook(bands, baseline, settings.forecast_wait_seconds)
 
-    async def _every(self, name: str, seconds: float, work: Callable[[], Awaitable[Any]]) -> None:
+    async def _every(
+        self, stop: asyncio.Event, name: str, seconds: float, work: Callable[[], Awaitable[Any]]
+    ) -> None:
         """Does ``work`` again and again; a failure is counted, logged, and tried again."""
-        while True:
-            await asyncio.sleep(seconds)
+        while not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await stop.wait()
+                return
             try:
                 await work()
             except _MAY_PASS as error:
