@@ -62,6 +62,11 @@ _COMMANDS = {
     "scores": ("gateway.cli.queries", "scores", "List markets with their trust and scores."),
     "trust": ("gateway.cli.queries", "trust", "Explain a market's trust."),
     "markets": ("gateway.cli.queries", "markets", "List markets."),
+    "alerts": (
+        "gateway.cli.alerts",
+        "alerts",
+        "List alerts, follow new ones, acknowledge one.",
+    ),
     "postmortem": (
         "gateway.cli.postmortem",
         "postmortem",
