@@ -284,12 +284,13 @@ def gateway(serve_gateway: Start, published: Published) -> Iterator[RunningGatew
 def raise_alerts() -> Callable[..., list[str]]:
     """Commits alerts to the store of a gateway: ``raise_alerts(running, 3, market_id=…)``.
 
-    They are raised now, a millisecond after one another; their ids come back.
+    In place of the gateway the URL of its store may stand. The alerts are raised now, a millisecond
+    after one another; their ids come back.
     """
     numbers = itertools.count()
 
     def write(
-        running: RunningGateway,
+        store: RunningGateway | str,
         count: int = 1,
         *,
         market_id: str = "polymarket:1",
@@ -309,7 +310,8 @@ def raise_alerts() -> Callable[..., list[str]]:
                     policy_version="alerts-1+00000000",
                 )
             )  # fmt: skip
-        engine = open_store(running.parts.settings.control.url)
+        url = store if isinstance(store, str) else store.parts.settings.control.url
+        engine = open_store(url)
         with engine.begin() as connection:
             alert_store.write_alerts(connection, alerts, (), now=now)
         engine.dispose()

@@ -17,10 +17,19 @@ from typing import Any
 import grpc
 import pytest
 
+from gateway.stores import open_store
 from gateway.supervisor.ports import free_port
+from market_data.streaming import live_store
+from market_data.streaming.bars import FIVE_MS, Bar
 from marketcal import Client, errors
+from marketcal.v1 import (
+    alert_pb2,
+    alert_pb2_grpc,
+    forecast_pb2_grpc,
+    legacy_pb2,
+    legacy_pb2_grpc,
+)
 from marketcal.v1 import forecast_pb2 as pb
-from marketcal.v1 import forecast_pb2_grpc, legacy_pb2, legacy_pb2_grpc
 
 READY_SECONDS = 60.0
 SECRET = "f0c1a7d25be94863a1d7e6025cb83f9e"
@@ -36,11 +45,13 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 @dataclass
 class Deployment:
-    """Where a gateway answers, and a key for it."""
+    """Where a gateway answers, keys for it, and the URL of its store."""
 
     address: str
     forecaster: str
     viewer: str
+    operator: str
+    control: str
 
     def client(self, key: str | None = None) -> Client:
         """The SDK as it comes."""
@@ -95,10 +106,12 @@ def deployment(
     }
     with ExitStack() as stack:
         roles = Roles(tmp_path_factory.mktemp("roles"), environment, stack)
-        keys = [roles.run("keys", "create", "--role", role) for role in ("forecaster", "viewer")]
+        names = ("forecaster", "viewer", "operator")
+        keys = [roles.run("keys", "create", "--role", role) for role in names]
+        control = f"sqlite:///{roles.folder}/var/control.db"
         if request.param == "three processes":
             start_behind(roles)
-        made = Deployment(roles.start("gateway")(), *keys)
+        made = Deployment(roles.start("gateway")(), *keys, control)
         with made.client() as client:
             wait_for(lambda: answers(client))
         yield made
@@ -191,15 +204,55 @@ def test_older_paths_answer(deployment: Deployment) -> None:
     }  # fmt: skip
 
 
-def test_a_stream_that_is_not_there_yet_says_so(deployment: Deployment) -> None:
+def test_a_refused_stream_says_why(deployment: Deployment) -> None:
     with grpc.insecure_channel(deployment.address) as channel:
         stub: Any = forecast_pb2_grpc.ForecastServiceStub(channel)
         watched = stub.WatchForecast(
-            pb.WatchForecastRequest(market_id="m"),
+            pb.WatchForecastRequest(market_id="m", model={"name": "none"}),
             metadata=(("authorization", f"Bearer {deployment.forecaster}"),), timeout=20,
         )  # fmt: skip
         with pytest.raises(grpc.RpcError) as caught:
             next(watched)
     error: Any = caught.value
-    assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert error.code() is grpc.StatusCode.NOT_FOUND
     assert dict(error.trailing_metadata())["x-request-id"]
+
+
+def test_alerts_are_streamed_listed_and_acknowledged(
+    deployment: Deployment, raise_alerts: Any
+) -> None:
+    with grpc.insecure_channel(deployment.address) as channel:
+        stub: Any = alert_pb2_grpc.AlertServiceStub(channel)
+        stream = stub.WatchAlerts(
+            alert_pb2.WatchAlertsRequest(), metadata=(("x-api-key", deployment.viewer),), timeout=20
+        )
+        assert next(stream).WhichOneof("event") is None
+        [alert_id] = raise_alerts(deployment.control)
+        assert next(stream).alert.alert_id == alert_id
+        stream.cancel()
+        old: Any = legacy_pb2_grpc.CompatServiceStub(channel)
+        rows = old.Alerts(
+            legacy_pb2.AlertsRequest(), metadata=(("x-api-key", deployment.viewer),), timeout=20
+        ).items
+    with deployment.client(deployment.operator) as client:
+        seen = client.acknowledge_alert(alert_id)
+        assert list(client.list_alerts()) == [seen]
+    assert [row["alert_id"] for row in rows] == [alert_id]
+    assert seen.acknowledged_by
+
+
+def test_bands_are_streamed_as_bars_close(deployment: Deployment) -> None:
+    start = 1_790_000_100_000 // FIVE_MS * FIVE_MS
+    bars = [
+        Bar("m", FIVE_MS, start + place * FIVE_MS, p, p, p, p, 0, 0, 1, 0.0)
+        for place, p in enumerate(VALUES)
+    ]
+    engine = open_store(deployment.control)
+    with engine.begin() as connection:
+        live_store.write_bars(connection, bars)
+    engine.dispose()
+    with deployment.client() as client:
+        message = next(client.watch_forecast("m", model="ewma", timeout=20))
+        alone = client.forecast("m", VALUES, model="ewma")
+    assert list(message.forecast.quantile_paths) == list(alone.quantile_paths)
+    assert message.forecast.as_of_time.ToMilliseconds() == bars[-1].end_ms

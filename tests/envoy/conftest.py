@@ -161,6 +161,12 @@ def market_id(front: Front, as_viewer: Headers) -> str:
 
 
 @pytest.fixture(scope="session")
+def alert_id(gateway: Any, raise_alerts: Any) -> str:
+    """An alert that nobody has seen yet."""
+    return str(raise_alerts(gateway)[0])
+
+
+@pytest.fixture(scope="session")
 def curl() -> str:
     """The real curl."""
     found = shutil.which("curl")

@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from marketcal.errors import MarketNotFound, RateLimited
 from marketcal.status import decode, decode_status
 from marketcal.v1 import (
+    alert_pb2,
     forecast_pb2,
     forecast_pb2_grpc,
     market_pb2,
@@ -168,10 +169,28 @@ def test_grpc_web_refuses_with_details(text: bool, front: Any, as_viewer: Any) -
     assert isinstance(decode_status(status), MarketNotFound)
 
 
-def test_a_stream_over_grpc_web_says_what_is_not_there_yet(front: Any, as_forecaster: Any) -> None:
-    request = forecast_pb2.WatchForecastRequest(market_id="m").SerializeToString()
-    messages, trailers = call_web(front, WATCH, request, as_forecaster, text=False)
-    assert (messages, trailers["grpc-status"].strip()) == ([], "12")
+def test_a_refused_stream_over_grpc_web_says_why(front: Any, as_forecaster: Any) -> None:
+    request = forecast_pb2.WatchForecastRequest(market_id="m", model={"name": "none"})
+    messages, trailers = call_web(
+        front, WATCH, request.SerializeToString(), as_forecaster, text=False
+    )
+    assert (messages, trailers["grpc-status"].strip()) == ([], "5")
+
+
+def test_alerts_arrive_over_grpc_web_as_they_are_raised(
+    front: Any, as_viewer: Any, gateway: Any, raise_alerts: Any
+) -> None:
+    kind = {"content-type": "application/grpc-web+proto", "accept": "application/grpc-web+proto"}
+    asked = framed(alert_pb2.WatchAlertsRequest(market_ids=["web:1"]).SerializeToString())
+    with front.http.stream(
+        "POST", "/marketcal.v1.AlertService/WatchAlerts", content=asked, headers=as_viewer | kind
+    ) as answer:
+        parts = answer.iter_raw()
+        (first,), _ = unframed(next(parts))
+        assert not alert_pb2.WatchAlertsResponse.FromString(first).HasField("alert")
+        [alert_id] = raise_alerts(gateway, market_id="web:1")
+        (second,), _ = unframed(next(parts))
+    assert alert_pb2.WatchAlertsResponse.FromString(second).alert.alert_id == alert_id
 
 
 def test_a_stream_over_grpc_web_arrives_while_it_goes_on(front: Any) -> None:

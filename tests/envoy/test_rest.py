@@ -26,7 +26,6 @@ BODIES: dict[str, Any] = {
     "/tsfm/forecast": OLD_FORECAST,
     "/markets/{id}/comparison": {"forecast": OLD_FORECAST},
 }
-NOT_YET = {"ListAlerts", "AcknowledgeAlert", "Alerts"}
 
 
 def routes() -> list[Any]:
@@ -42,7 +41,7 @@ def routes() -> list[Any]:
     return found
 
 
-def filled(path: str, market_id: str, postmortem_id: str) -> tuple[str, Any]:
+def filled(path: str, market_id: str, postmortem_id: str, alert_id: str) -> tuple[str, Any]:
     """A path with ids in it, and the body that goes with it."""
     whose = postmortem_id if "postmortem" in path else market_id
     body = BODIES.get(path)
@@ -50,7 +49,7 @@ def filled(path: str, market_id: str, postmortem_id: str) -> tuple[str, Any]:
         body = {"forecast": OLD_FORECAST | {"market_id": whose}}
     at = path
     for field, value in {"{market_id}": whose, "{id}": whose, "{name}": "ewma",
-                         "{alert_id}": "a1"}.items():  # fmt: skip
+                         "{alert_id}": alert_id}.items():  # fmt: skip
         at = at.replace(field, value)
     return at, body
 
@@ -80,21 +79,42 @@ def fields(answer: httpx.Response) -> list[str]:
 
 @pytest.mark.parametrize(("name", "verb", "path"), routes())
 def test_a_route_answers_with_a_key_and_refuses_without(
-    name: str, verb: str, path: str, front: Any, as_admin: Any, market_id: str, postmortem_id: str
-) -> None:
-    at, body = filled(path, market_id, postmortem_id)
+    name: str, verb: str, path: str, front: Any, as_admin: Any, market_id: str, postmortem_id: str,
+    alert_id: str,
+) -> None:  # fmt: skip
+    at, body = filled(path, market_id, postmortem_id, alert_id)
     answer = front.http.request(verb, at, json=body, headers=as_admin)
-    if name in NOT_YET:
-        assert (answer.status_code, reason(answer)) == (501, "NOT_IMPLEMENTED")
-    else:
-        assert answer.status_code == 200, answer.text
-        assert answer.json()
+    assert answer.status_code == 200, answer.text
+    assert answer.json()
     assert answer.headers["content-type"] == "application/json"
 
     stranger = front.http.request(verb, at, json=body)
     assert (stranger.status_code, reason(stranger)) == (401, "CREDENTIAL_MISSING")
     assert stranger.headers["www-authenticate"] == 'Bearer realm="marketcal"'
     assert stranger.json()["code"] == 16
+
+
+def test_alerts_are_listed_and_acknowledged(
+    front: Any, as_viewer: Any, as_admin: Any, gateway: Any, raise_alerts: Any
+) -> None:
+    [alert_id] = raise_alerts(gateway, market_id="rest:1")
+    query = "/v1/alerts?marketId=rest:1&minSeverity=ALERT_SEVERITY_MED&since=2026-01-01T00:00:00Z"
+    [alert] = front.http.get(query, headers=as_viewer).json()["alerts"]
+    assert (alert["alertId"], alert["severity"]) == (alert_id, "ALERT_SEVERITY_MED")
+    assert alert["evidence"] == [{"name": "price", "value": 0.7, "threshold": 0.55}]
+
+    at = f"/v1/alerts/{alert_id}:acknowledge"
+    answer = front.http.post(at, json={}, headers=as_viewer)
+    assert (answer.status_code, reason(answer)) == (403, "SCOPE_MISSING")
+    seen = front.http.post(at, json={}, headers=as_admin).json()["alert"]
+    old = front.http.get("/alerts?limit=500", headers=as_viewer).json()
+    [row] = [one for one in old["items"] if one["alert_id"] == alert_id]
+    assert row["acknowledged_by"] == seen["acknowledgedBy"]
+    assert row["severity"] == "MED"
+    assert (
+        front.http.post("/v1/alerts/none:acknowledge", json={}, headers=as_admin).status_code == 404
+    )
+    assert front.http.get("/alerts?since=soon", headers=as_viewer).status_code == 400
 
 
 def test_v1_speaks_camel_case_and_the_old_paths_their_old_names(
