@@ -16,6 +16,7 @@ from benchmarks import (
     front_door,
     gateway_forecast,
     lake_scale,
+    live_path,
     models,
     reads,
     stream,
@@ -33,6 +34,7 @@ SUITES = {
         lake_scale,
         reads,
         stream,
+        live_path,
     )
 }
 RESULTS = Path(__file__).parent / "results" / "latest.json"

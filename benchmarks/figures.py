@@ -54,6 +54,7 @@ class Scale:
         listed: markets on the scoreboard of the reads suite.
         with_ray: whether forecasts are also measured through Ray.
         frames: of a stream.
+        live_seconds: of the whole live path in real time, 0 for none; live_markets: in it.
     """
 
     rounds: int
@@ -68,6 +69,8 @@ class Scale:
     listed: tuple[int, ...]
     with_ray: bool = True
     frames: int = 100_000
+    live_seconds: int = 480
+    live_markets: int = 500
 
 
 FULL = Scale(
@@ -79,12 +82,12 @@ FULL = Scale(
 QUICK = Scale(
     rounds=3, seconds=0.5, requests=5_000, clients=(1, 8, 64), batch=1_000,
     rows=(10_000, 100_000), lake_rows=(100_000, 1_000_000), markets=(500,), snapshots=100,
-    listed=(10_000,), frames=40_000,
+    listed=(10_000,), frames=40_000, live_seconds=240,
 )  # fmt: skip
 TINY = Scale(
     rounds=1, seconds=0.2, requests=100, clients=(1, 4), batch=50,
     rows=(500, 2_000), lake_rows=(2_000,), markets=(60,), snapshots=12, listed=(200,),
-    with_ray=False, frames=1_000,
+    with_ray=False, frames=1_000, live_seconds=0,
 )  # fmt: skip
 
 

@@ -258,7 +258,11 @@ class LiveWorker:
         ]  # fmt: skip
         trades = stream.ledger.new()
         oldest = stream.watermark - stream.ledger.span_ms
-        position = {"closed_until": stream.closed_until, "watermark": stream.watermark}
+        position = {
+            "closed_until": stream.closed_until,
+            "watermark": stream.watermark,
+            "late_forecasts": self.bands.late,
+        }
         events = {one.market_id: judge.facts.of(one.market_id).event_id for one in undone.alerts}
         with self._engine.begin() as connection:
             live_store.write_bars(connection, undone.bars)

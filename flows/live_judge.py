@@ -157,8 +157,7 @@ class Judge:
     def _needing(self, issued_ms: int) -> Iterable[str]:
         """Markets in which something happened, or whose band is old."""
         for market_id in self.history.market_ids():
-            watched = self.watched.get(market_id)
-            if watched is None or watched.is_over(issued_ms) or market_id in self._muted:
+            if self.state_of(market_id).is_over(issued_ms) or market_id in self._muted:
                 continue
             is_old = self.bands.age_ms(market_id, issued_ms) >= OLD_BAND_MS
             if is_old or self.history.has_five(market_id, issued_ms):

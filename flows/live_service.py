@@ -29,6 +29,7 @@ from market_data.bus.opening import GROUP, BusPlan, open_bus
 from market_data.bus.port import Bus
 from market_data.errors import BusUnavailable, LakeError
 from market_data.lake import Lake
+from market_data.sole_worker import AlreadyWorking, sole
 from market_data.streaming.connection import Clock
 from market_data.streaming.market_stream import MarketStream, StreamRules
 from market_data.streaming.volatility import VolatilityRules
@@ -39,6 +40,8 @@ Role = Literal["all", "ingest", "work"]
 PAUSE_SECONDS = 1.0
 GOODBYE_SECONDS = 5.0
 """How long connections and work under way get to end by themselves."""
+LOOK_SECONDS = 0.5
+"""Between two looks at how far behind the loop is."""
 _MAY_PASS = (sa.exc.DBAPIError, LakeError, BusUnavailable, OSError)
 IDLE_MS = 5_000
 """By the wall clock a minute closes this long after its end, where no event closes it before."""
@@ -119,6 +122,8 @@ class LiveService:
     restarts: int = 0
     failures: dict[str, int] = field(default_factory=dict)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
+    _taken_at: float = 0.0
+    _looked_at: float = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Works until ``stop``; what was heard until then is worked on and kept.
@@ -166,11 +171,15 @@ class LiveService:
             yield every("deliveries", PAUSE_SECONDS, self._deliver)
 
     async def _work(self, heard: asyncio.Event) -> None:
-        """The loop; where store or bus fail it, it begins again at the last checkpoint."""
+        """The loop; where store or bus fail it, it begins again at the last checkpoint.
+
+        While another process works on the same store it waits, and takes over when that one ends.
+        """
         while True:
             try:
-                return await self._work_once(heard)
-            except (sa.exc.DBAPIError, BusUnavailable) as error:
+                with sole(self.outside.engine, "stream-worker"):
+                    return await self._work_once(heard)
+            except (sa.exc.DBAPIError, BusUnavailable, AlreadyWorking) as error:
                 self.restarts += 1
                 _LOG.error("the live loop failed and begins again: %s", error)
             if heard.is_set():
@@ -195,7 +204,7 @@ class LiveService:
         )
         try:
             await worker.start()
-            self.worker = worker
+            self.worker, self._taken_at = worker, outside.clock.monotonic()
             self.ready.set()
             while not heard.is_set():
                 await self._turn(worker)
@@ -211,11 +220,23 @@ class LiveService:
         taken = await worker.turn()
         if self.settings.clock != "wall":
             return
-        now_ms = self.outside.clock.wall_ms()
-        lag = (await self.bus.lag(GROUP)).oldest_seconds if self.settings.max_lag_seconds else 0.0
-        worker.stream.suppressed = "LAGGING" if lag > self.settings.max_lag_seconds else ""
-        if not taken and worker.stream.watermark:
-            await worker.advance(now_ms - IDLE_MS)
+        clock, now = self.outside.clock, self.outside.clock.monotonic()
+        if taken:
+            self._taken_at = now
+        elif worker.stream.watermark:
+            await worker.advance(clock.wall_ms() - IDLE_MS)
+        if now - self._looked_at >= LOOK_SECONDS:
+            self._looked_at = now
+            worker.stream.suppressed = await self._why_not(now)
+
+    async def _why_not(self, now: float) -> str:
+        """Why nothing may be raised now, for all markets; "" where it may."""
+        assert self.bus is not None
+        bound = self.settings.max_lag_seconds
+        if bound and (await self.bus.lag(GROUP)).oldest_seconds > bound:
+            return "LAGGING"
+        silent = now - self._taken_at > self.settings.stale_seconds
+        return "NO_EVENTS" if silent else ""
 
     def _bands(self) -> BandBook:
         settings, policy, steps = self.settings, self.policy, self.settings.forecast_steps

@@ -65,6 +65,7 @@ def _serve(stack: Stack, once: bool) -> None:
     address = stack.start_gateway()
     _say(f"gateway       {address}")
     stack.run_daily()
+    stack.start_stream(key, address)
     show(address, key, _say)
     _say(f"\nPrefect UI  {stack.prefect_url}\nREADY")
     while not once:

@@ -99,6 +99,25 @@ class Stack:
         gateway = self.start("gateway", "serve", "gateway", "--port", str(self.plan.port))
         return str(gateway.wait_ready(READY_SECONDS)["address"])
 
+    def start_stream(self, key: str, address: str) -> None:
+        """Starts the stream worker, and where an archive is replayed the stream that it follows."""
+        folder = self._path("run")
+        self.environment |= {"MARKETCAL_STREAM__ADDRESS": address, "MARKETCAL_STREAM__KEY": key}
+        if self.plan.archive is not None:
+            streams = child.start(
+                "streams",
+                [sys.executable, "-m", "market_data.replay.stream_server", "--speed", "1",
+                 "--archive", str(self.plan.archive), "--port", str(free_port()),
+                 "--port-file", str(folder / "streams.ready")],
+                folder=folder, environment=self.environment)  # fmt: skip
+            self.children.append(streams)
+            port = streams.wait_ready(READY_SECONDS)
+            url = f"ws://127.0.0.1:{port}/ws/market"
+            self.environment["MARKETCAL_STREAM__POLYMARKET_URL"] = url
+            self.say(f"live stream   {url}")
+        worker = self.start("stream", "stream")
+        self.say(f"stream worker {worker.wait_ready(READY_SECONDS)['markets']} markets")
+
     def run_daily(self) -> None:
         """Ingests, calibrates and looks back under the Prefect server; its output is shown.
 

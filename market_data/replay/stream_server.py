@@ -32,6 +32,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -44,7 +45,9 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from market_data.errors import CaptureError
+from market_data.errors import ArchiveError, CaptureError
+from market_data.replay.archive import read_archive
+from market_data.replay.stream_archive import day_after
 from market_data.replay.stream_capture import Capture, read_capture
 from market_data.replay.stream_clients import StreamClient
 from market_data.replay.stream_faults import StreamFaultPlan
@@ -189,7 +192,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the venue as a process; returns its exit status."""
     options = _parser().parse_args(argv)
     try:
-        capture = _capture(options.capture, options.simulate)
+        capture = _capture(options)
         settings = PlaybackSettings(
             speed=options.speed,
             overlap_ms=int(options.overlap_seconds * 1000),
@@ -198,7 +201,7 @@ def main(argv: list[str] | None = None) -> int:
             faults=StreamFaultPlan.parse(options.faults),
         )
         return asyncio.run(_serve_until_signal(capture, settings, options.port, options.port_file))
-    except (CaptureError, ValueError) as error:
+    except (ArchiveError, CaptureError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
 
@@ -209,6 +212,8 @@ def _parser() -> argparse.ArgumentParser:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--capture", type=Path, help="a recorded file")
     source.add_argument("--simulate", help='e.g. "n_conditions=20,duration_s=3600,seed=1"')
+    source.add_argument("--archive", type=Path, help="go on where an archive ends, from now on")
+    parser.add_argument("--markets", type=int, default=200, help="of an archive, at most")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--port-file", type=Path, help="the chosen port is written here")
     parser.add_argument("--speed", type=float, default=0.0, help="0: as fast as clients read")
@@ -219,10 +224,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _capture(file: Path | None, simulated: str | None) -> Capture:
-    if file is not None:
-        return read_capture(file)
-    day = StreamDay.parse(simulated or "")
+def _capture(options: argparse.Namespace) -> Capture:
+    """What is played; raises CaptureError or ValueError where it cannot be."""
+    if options.capture is not None:
+        return read_capture(options.capture)
+    if options.archive is not None:
+        now_ms = time.time_ns() // 1_000_000
+        archive = read_archive(options.archive)
+        day = day_after(archive, start_ms=now_ms, seed=1, markets=options.markets)
+    else:
+        day = StreamDay.parse(options.simulate or "")
     return lambda: simulate_records(day)
 
 

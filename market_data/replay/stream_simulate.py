@@ -22,7 +22,7 @@ import orjson
 from market_data.replay import stream_simulate_text as text
 from market_data.replay.stream_capture import Record
 from market_data.replay.stream_simulate_binance import binance_records
-from market_data.replay.stream_simulate_market import Resolution, SimulatedMarket, Truth
+from market_data.replay.stream_simulate_market import Listed, Resolution, SimulatedMarket, Truth
 
 _BURST_SPACING_MS = 400
 _GAMMA_LAG_MS = 1_000
@@ -42,9 +42,11 @@ class StreamDay:
         withheld_share: of those are not told by the stream, only by REST.
         n_jumps: planted jumps, each in a market of its own that stays open.
         jump_logit: their size in log-odds.
+        jumps_after: share of the day before the first of them can be.
         burst_trades: trades within seconds of a jump.
         sigma: deviation of the log-odds after one second.
         symbols: of the futures venue, separated by "+".
+        listed: markets of an archive, in place of as many invented ones.
     """
 
     seed: int = 0
@@ -57,9 +59,11 @@ class StreamDay:
     withheld_share: float = 0.5
     n_jumps: int = 3
     jump_logit: float = 1.2
+    jumps_after: float = 0.4
     burst_trades: int = 12
     sigma: float = 0.003
     symbols: str = "BTCUSDT"
+    listed: tuple[Listed, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("resolved_share", "withheld_share"):
@@ -157,7 +161,7 @@ class _PredictionVenue:
         for rank, index in enumerate(resolved):
             self._add(self._moment(0.4, 0.9), "resolve", first[index], is_withheld=rank < withheld)
         for index in still_open[: day.n_jumps]:
-            at = self._moment(0.4, 0.9)
+            at = self._moment(day.jumps_after, 0.9)
             self._add(at, "jump", first[index])
             for number in range(1, day.burst_trades + 1):
                 self._add(at + number * _BURST_SPACING_MS, "trade", first[index])
@@ -165,8 +169,9 @@ class _PredictionVenue:
     def _market(self, index: int) -> SimulatedMarket:
         day = self._day
         return SimulatedMarket(
-            index, rng=self._rng, sigma=day.sigma, truth=self._truth, start_ms=day.start_ms
-        )
+            index, rng=self._rng, sigma=day.sigma, truth=self._truth, start_ms=day.start_ms,
+            listed=day.listed[index] if index < len(day.listed) else None,
+        )  # fmt: skip
 
     def _moment(self, low: float, high: float) -> int:
         day = self._day

@@ -83,6 +83,15 @@ class Truth:
     episodes: list[Episode] = field(default_factory=list)
 
 
+class Listed(NamedTuple):
+    """A market that is known already: its ids, and the price of its first asset."""
+
+    gamma_id: str
+    condition: str
+    assets: tuple[str, str]
+    price: float
+
+
 class SimulatedMarket:
     """A market and its book; every method returns the frames that tell of what it did."""
 
@@ -92,8 +101,9 @@ class SimulatedMarket:
     )  # fmt: skip
 
     def __init__(
-        self, index: int, *, rng: random.Random, sigma: float, truth: Truth | None, start_ms: int
-    ) -> None:
+        self, index: int, *, rng: random.Random, sigma: float, truth: Truth | None, start_ms: int,
+        listed: Listed | None = None,
+    ) -> None:  # fmt: skip
         self.gamma_id = str(7_000_000 + index)
         self.condition = f"0x{rng.getrandbits(256):064x}"
         first, second = (str(10**76 + rng.getrandbits(250)) for _ in range(2))
@@ -104,6 +114,10 @@ class SimulatedMarket:
         self._x = rng.uniform(-1.5, 1.5)
         if self.is_extreme(index):
             self._x = rng.choice((-1, 1)) * rng.uniform(2.6, 3.1)
+        if listed is not None:
+            self.gamma_id, self.condition, self.assets = listed[:3]
+            price = min(max(listed.price, 0.02), 0.98)
+            self._x = math.log(price / (1.0 - price))
         self._spread = 1 + rng.randrange(3)
         self._tick = _COARSE
         self._last_ms = start_ms

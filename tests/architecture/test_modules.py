@@ -30,6 +30,7 @@ EDGES = {
     "forecast_service/serving.py": "Ray is configured by its environment before its import",
     "flows/pipeline.py": "a flow is a process: its interval ends now unless it is told otherwise",
     "market_data/venues/http.py": "the venue adapter dates what it receives",
+    "market_data/replay/stream_server.py": "the replay venue is a process that begins now",
 }
 CATCHES_EVERYTHING = {
     "gateway/pipeline.py": "the edge of a call: unknown errors are logged and become INTERNAL",

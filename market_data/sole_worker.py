@@ -1,0 +1,43 @@
+"""One process at a time works on a control store; the lock falls with the process."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+
+
+class AlreadyWorking(Exception):
+    """Another process works on this store under the same name."""
+
+
+@contextmanager
+def sole(engine: sa.Engine, name: str) -> Iterator[None]:
+    """Works alone under ``name`` while the body runs.
+
+    On PostgreSQL it is an advisory lock of a connection that stays open; beside a SQLite file it is
+    a lock on a file of its own. A store in memory is nobody else's anyway.
+
+    Raises:
+        AlreadyWorking: another process does.
+    """
+    if engine.dialect.name == "postgresql":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            locked = sa.text("SELECT pg_try_advisory_lock(hashtext(:name))")
+            if not connection.execute(locked, {"name": f"marketcal {name}"}).scalar():
+                raise AlreadyWorking(f"another {name} works on this store")
+            yield
+        return
+    database = engine.url.database
+    if not database or database.startswith((":", "file:")):
+        yield
+        return
+    with Path(f"{database}.{name}.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyWorking(f"another {name} works on {database}") from None
+        yield
