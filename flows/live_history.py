@@ -37,8 +37,13 @@ class History:
         self._covered: list[int] = []
 
     def add(self, bars: Iterable[Bar]) -> None:
-        """Takes bars of one and of five minutes; a bar that comes again replaces itself."""
+        """Takes bars of one and of five minutes; a bar that comes again replaces itself.
+
+        Bars of prices that are no probabilities are passed over.
+        """
         for bar in bars:
+            if bar.close > 1.0:
+                continue
             market = self._markets.get(bar.market_id)
             if market is None:
                 market = self._markets[bar.market_id] = _Market()

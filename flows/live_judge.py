@@ -93,7 +93,7 @@ class Judge:
         self.history.add((*closed.revised, *closed.bars, *closed.fives))
         await self.bands.settle()
         self.touched.update(name for name, _ in self.bands.take_fresh())
-        raised = [alert for bar in closed.bars for alert in self._judge(bar)]
+        raised = [alert for bar in closed.bars for alert in self._judge(bar)]  # by market id
         quiet = self._pending() - {bar.market_id for bar in closed.bars}
         for market_id in sorted(quiet):
             raised += self._judge_quiet(market_id, closed.end_ms)
