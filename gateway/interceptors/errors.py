@@ -24,6 +24,8 @@ def as_refusal(error: BaseException, call: Call) -> MarketcalError:
         return OutOfTime("the deadline passed before an answer existed")
     if isinstance(error, asyncio.CancelledError):
         return CallCancelled("the call was cancelled")
+    if isinstance(error, grpc.aio.InternalError):  # a message for a caller who has gone away
+        return CallCancelled("the connection of the call is lost")
     _LOG.error(
         "unforeseen error in %s",
         call.method.name,

@@ -17,6 +17,7 @@ from gateway.contract import read_methods
 from gateway.deadlines import Deadlines
 from gateway.gcra import Limiter
 from gateway.interceptors.concurrency import Work
+from gateway.interceptors.errors import as_refusal
 from gateway.interceptors.ratelimit import RateLimit
 from gateway.interceptors.streams import OpenStreams
 from gateway.interceptors.telemetry import Telemetry
@@ -195,6 +196,18 @@ def test_a_call_without_a_request_is_refused(serve: Callable[..., Served]) -> No
             call(iter(()), metadata=(("x-caller", "a"),), timeout=10)
     error: Any = caught.value
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_message_for_a_caller_who_has_gone_is_no_fault_of_the_server(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """gRPC says so with an error of its own, where it comes before the cancellation."""
+    context: Any = None
+    call = Call(read_methods()[WATCH], context, {}, 0.0)
+    assert as_refusal(grpc.aio.InternalError("execute_batch"), call).code == "CANCELLED"
+    assert caplog.text == ""
+    assert as_refusal(RuntimeError("of the handler"), call).code == "INTERNAL"
+    assert "unforeseen" in caplog.text
 
 
 def test_streams_that_need_no_key_do_not_take_the_room_of_those_that_do() -> None:

@@ -42,7 +42,8 @@ export interface Marketcal {
   readonly alerts: Client<typeof AlertService>;
   /**
    * Alerts as they come; goes on by itself after a lost connection, from where it was, until the
-   * server ends the stream or `signal` is aborted, which throws with `Code.Canceled`.
+   * server ends the stream, the loop is left, or `signal` is aborted, which throws with
+   * `Code.Canceled`.
    */
   watchAlerts(
     request: MessageInitShape<typeof WatchAlertsRequestSchema>,
@@ -135,24 +136,34 @@ async function* resumed(
 ): AsyncIterable<WatchAlertsResponse> {
   let resumeToken = request.resumeToken ?? "";
   let failures = 0;
-  const options = { timeoutMs: 0, ...(signal && { signal }) };
-  for (;;) {
-    try {
-      for await (const message of alerts.watchAlerts({ ...request, resumeToken }, options)) {
-        failures = 0;
-        resumeToken = message.resumeToken || resumeToken;
-        // A message with a token alone is a place to go on from, and nothing for the caller.
-        if (message.event.case !== undefined) yield message;
+  // Whoever leaves the loop early has left the stream too: it would go on, and keep Node alive.
+  const leaving = new AbortController();
+  const leave = () => leaving.abort(signal?.reason);
+  signal?.addEventListener("abort", leave);
+  if (signal?.aborted) leave();
+  const options = { timeoutMs: 0, signal: leaving.signal };
+  try {
+    for (;;) {
+      try {
+        for await (const message of alerts.watchAlerts({ ...request, resumeToken }, options)) {
+          failures = 0;
+          resumeToken = message.resumeToken || resumeToken;
+          // A message with a token alone is a place to go on from, and nothing for the caller.
+          if (message.event.case !== undefined) yield message;
+        }
+        return;
+      } catch (thrown) {
+        const error = MarketcalError.from(thrown);
+        if (signal?.aborted || !mayPass(error)) throw error;
+        failures += 1;
+        await sleep(pauseOfWatch(error, failures), signal).catch((reason) => {
+          throw MarketcalError.from(reason);
+        });
       }
-      return;
-    } catch (thrown) {
-      const error = MarketcalError.from(thrown);
-      if (signal?.aborted || !mayPass(error)) throw error;
-      failures += 1;
-      await sleep(pauseOfWatch(error, failures), signal).catch((reason) => {
-        throw MarketcalError.from(reason);
-      });
     }
+  } finally {
+    signal?.removeEventListener("abort", leave);
+    leave();
   }
 }
 
