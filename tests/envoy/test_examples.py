@@ -10,6 +10,8 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "examples.md").read_text()
+ALERT = "019a9d2e-0000-7000-8000-000000000000"
+KEYS = {"quantilePaths", "scores", "details", "alerts", "alert"}
+GOES_ON = r"go on with --resume \S+\n"
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -27,19 +32,40 @@ def blocks(kind: str) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def key(gateway: Any) -> str:
-    return str(gateway.key("forecaster"))
+    return str(gateway.key("operator"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def raised(gateway: Any, market_id: str, raise_alerts: Any) -> Iterator[str]:
+    """Raises an alert, and then one whenever somebody has begun to watch; the id of the first."""
+    [first] = raise_alerts(gateway, market_id=market_id)
+    over = threading.Event()
+
+    def go_on() -> None:
+        feed = gateway.parts.hosting.alerts
+        while not over.wait(0.05):
+            if feed.watchers:
+                raise_alerts(gateway, market_id=market_id)
+
+    raising = threading.Thread(target=go_on)
+    raising.start()
+    yield first
+    over.set()
+    raising.join(20)
 
 
 @pytest.fixture(scope="module")
-def placed(gateway: Any, front: Any, market_id: str, key: str) -> Any:
-    """Puts the addresses, the key and the market of this test in place of those of the page."""
+def placed(gateway: Any, front: Any, market_id: str, key: str, raised: str) -> Any:
+    """Puts the addresses, key, market and alert of this test in place of those of the page."""
 
     def put(text: str) -> str:
         assert "500000" not in market_id
+        assert ALERT not in raised
         return (
             text.replace("127.0.0.1:50051", gateway.address)
             .replace("127.0.0.1:8080", f"127.0.0.1:{front.port}")
             .replace("polymarket:500000", market_id)
+            .replace(ALERT, raised)
             .replace("$MARKETCAL_KEY", key)
         )
 
@@ -71,7 +97,7 @@ def test_commands(text: str, placed: Any, variables: Any) -> None:
         [sys.executable, "-m", "gateway.cli.main", *arguments], env=os.environ | variables,
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, re.sub(GOES_ON, "", done.stderr)) == (0, "")
     assert done.stdout.strip()
 
 
@@ -85,7 +111,7 @@ def test_grpcurl(text: str, placed: Any, buf_curl: Any) -> None:
 
     answer = json.loads(buf_curl(f"http://{address}/{method}", header, data))
 
-    assert answer.keys() & {"quantilePaths", "scores"}
+    assert answer.keys() & {"quantilePaths", "scores", "alerts"}
 
 
 @pytest.mark.parametrize("text", blocks("curl"))
@@ -94,7 +120,7 @@ def test_curl(text: str, placed: Any, curl: str) -> None:
     done = subprocess.run(
         [curl, *words[1:]], capture_output=True, text=True, timeout=60, check=True
     )
-    assert json.loads(done.stdout).keys() & {"quantilePaths", "scores", "details"}
+    assert json.loads(done.stdout).keys() & KEYS
 
 
 def test_every_block_is_run_by_one_of_these_tests() -> None:

@@ -37,7 +37,8 @@ await note(client.forecasts.forecast({ marketId: "m", values: [0.5, 1.5] }));
 await note(client.markets.getMarket({ marketId: "polymarket:unknown" }));
 await note(connect({ ...options, key: "mk_not_a_key" }).markets.getMarket({ marketId: "m" }));
 await note((async () => {
-  for await (const _ of client.forecasts.watchForecast({ marketId: "m" })) met.push("message");
+  const watched = { marketId: "m", model: { name: "none" } };
+  for await (const _ of client.forecasts.watchForecast(watched)) met.push("message");
 })());
 for (const host of ["203.0.113.7", "127.evil.com", "127.0.0.1.evil.com", "localhost.evil.com"]) {
   try {
@@ -56,14 +57,14 @@ console.log(JSON.stringify(met));
 
 def check(met: list[Any]) -> None:
     """What `CALLS` must have met."""
-    paths, invalid, unknown, stranger, unimplemented, *clear = met
+    paths, invalid, unknown, stranger, stream, *clear = met
     assert paths == [3, 3, 3]
     assert (invalid["code"], invalid["reason"]) == (3, "INVALID_FIELD")
     assert invalid["violations"][0]["field"] == "values[1]"
     assert (unknown["code"], unknown["reason"]) == (5, "MARKET_NOT_FOUND")
     assert len(unknown["requestId"]) >= 32
     assert (stranger["code"], stranger["reason"]) == (16, "CREDENTIAL_INVALID")
-    assert (unimplemented["code"], unimplemented["reason"]) == (12, "NOT_IMPLEMENTED")
+    assert (stream["code"], stream["reason"]) == (5, "MODEL_NOT_FOUND")
     assert clear == ["TypeError"] * 4
 
 
