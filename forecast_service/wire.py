@@ -268,6 +268,8 @@ def at_bar(request: pb.WatchForecastRequest, closes: FloatArray, end_ms: int) ->
 
 def check_watched(request: pb.WatchForecastRequest, router: Router) -> None:
     """Refuses at once what would be refused at every bar; raises as `decode` does."""
+    if "\0" in request.market_id:
+        raise InvalidArgument.of("market_id", "holds a NUL character")
     decode(at_bar(request, np.array([0.5, 0.5]), 0), router)
 
 

@@ -125,6 +125,7 @@ async def test_a_band_goes_the_way_of_every_forecast() -> None:
         ({"model": pb.ModelSpec(name="none")}, ModelNotFound),
         ({"model": pb.ModelSpec(name="ewma", version="99")}, ModelNotFound),
         ({"quantiles": [0.5, 0.5]}, InvalidArgument),
+        ({"market_id": "a\0b"}, InvalidArgument),
     ],
 )
 async def test_what_no_bar_could_answer_is_refused_before_the_first(
