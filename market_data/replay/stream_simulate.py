@@ -93,7 +93,9 @@ class StreamDay:
         7
         """
         kinds: dict[str, Callable[[str], object]] = {
-            f.name: {"int": int, "float": float, "str": str}[str(f.type)] for f in fields(cls)
+            f.name: {"int": int, "float": float, "str": str}[str(f.type)]
+            for f in fields(cls)
+            if f.name != "listed"
         }
         values: dict[str, object] = {}
         for part in filter(None, (p.strip() for p in spec.split(","))):
