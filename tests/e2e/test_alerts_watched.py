@@ -183,14 +183,15 @@ async def test_a_reader_that_stands_still_harms_itself_alone(
 ) -> None:
     key, times = tireless(served), Times()
     async with AsyncExitStack() as stack, asyncio.timeout(3 * DEADLINE):
+        client = await stack.enter_async_context(client_of(served, key))
+        readers = [asyncio.create_task(times.read(client, "m", 20)) for _ in range(10)]
+        await until(lambda: watchers(served) == 10)
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(served.address))
         stub: Any = alert_pb2_grpc.AlertServiceStub(channel)
         slow = stub.WatchAlerts(
             pb.WatchAlertsRequest(market_ids=["large"]), metadata=(("x-api-key", key),)
         )
         await slow.read()  # where it stands, and then nothing more is read
-        client = await stack.enter_async_context(client_of(served, key))
-        readers = [asyncio.create_task(times.read(client, "m", 20)) for _ in range(10)]
         await until(lambda: watchers(served) == 11)
         raised, large = [], 0
         for count in range(1, 21):
