@@ -43,7 +43,8 @@ class Judge:
     Attributes:
         watched: what is known of each market from bar to bar.
         touched: markets whose state has changed since somebody took note.
-        counts: resolutions by how they were found.
+        counts: resolutions by how they were found; closed minutes that were judged, and those of
+            them in which a price stood outside its band or was not back for long enough.
     """
 
     def __init__(
@@ -122,6 +123,8 @@ class Judge:
             return ()
         outcome = step(watched.alerts, self._observation(bar), self._policy)
         watched.alerts = outcome.state
+        self.counts["judged"] += 1
+        self.counts["outside"] += outcome.state.breach is not None
         self.touched.add(bar.market_id)
         return outcome.alerts
 

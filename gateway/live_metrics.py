@@ -74,6 +74,10 @@ def _worker(service: LiveService) -> Iterator[Metric]:
         "worked", "What the loop did.", dict(worker.counts + worker.judge.counts), "what"
     )
     yield _counter("events", "Events by what became of them.", dict(stream.counts), "fate")
+    judged = worker.judge.counts["judged"]
+    if judged:
+        share = worker.judge.counts["outside"] / judged
+        yield _gauge("breach_rate", "Share of judged minutes outside their alert band.", share)
     repeats = {"": stream.recent.duplicates}
     yield _counter("duplicates", "Events that were seen before.", repeats)
     late = {"": worker.bands.late}
