@@ -56,7 +56,7 @@ def open_bus(plan: BusPlan, clock: Callable[[], float]) -> Bus:
     if opener is None:
         raise BusError(f"stream.bus_url: no bus is called {scheme!r}")
     try:
-        return opener(plan, _split(plan.url))
+        return opener(plan, _split(plan.url), clock)
     except ModuleNotFoundError as error:
         raise BusError(
             f"stream.bus_url: a bus of {scheme}: needs the package {error.name!r}; install "
@@ -96,7 +96,7 @@ def _topic(parts: SplitResult) -> str:
     return topic
 
 
-def _redis(plan: BusPlan, parts: SplitResult) -> Bus:
+def _redis(plan: BusPlan, parts: SplitResult, clock: Callable[[], float]) -> Bus:  # noqa: ARG001
     from market_data.bus.redis_streams import RedisBus
 
     options = _options(parts, _REDIS_OPTIONS)
@@ -114,7 +114,25 @@ def _redis(plan: BusPlan, parts: SplitResult) -> Bus:
     )
 
 
-_OPENERS: dict[str, Callable[[BusPlan, SplitResult], Bus]] = {
+def _pubsub(plan: BusPlan, parts: SplitResult, clock: Callable[[], float]) -> Bus:  # noqa: ARG001
+    from market_data.bus.pubsub import PubSubBus
+
+    emulator = _options(parts, frozenset({"emulator"})).get("emulator", "")
+    return PubSubBus(
+        parts.netloc, _topic(parts), codec=Codec(), clock=clock, groups=[GROUP], emulator=emulator
+    )
+
+
+def _kafka(plan: BusPlan, parts: SplitResult, clock: Callable[[], float]) -> Bus:  # noqa: ARG001
+    from market_data.bus.kafka import KafkaBus
+
+    _options(parts, frozenset())
+    return KafkaBus(parts.netloc, _topic(parts), codec=Codec(), clock=clock)
+
+
+_OPENERS: dict[str, Callable[[BusPlan, SplitResult, Callable[[], float]], Bus]] = {
     "redis": _redis,
     "rediss": _redis,
+    "kafka": _kafka,
+    "pubsub": _pubsub,
 }

