@@ -129,38 +129,49 @@ def run(
     port_file, store = folder / "port", folder / "var/control.db"
     arguments = ["market_data.replay.stream_server", "--port-file", str(port_file),
                  "--clients", "polymarket=1", "--overlap-frames", "60000", *venue]  # fmt: skip
-    rng, killed, rewinds = random.Random(seed), 0, 0
     with process(folder, *arguments):
         port = waited_for("venue", lambda: port_file.exists() and port_file.read_text(), folder)
-        base = f"http://127.0.0.1:{port.strip()}"
         settings = {
             "polymarket_url": f"ws://127.0.0.1:{port.strip()}/ws/market", "address": "",
             "clock": "venue", "poll_seconds": "3600", "metrics_port": "-1",
             "checkpoint_seconds": "0.2", "bus_bound": "5000",
         }  # fmt: skip
+        base = f"http://127.0.0.1:{port.strip()}"
         with httpx.Client(base_url=base, timeout=10, trust_env=False) as http:
 
             def state() -> dict[str, Any]:
                 return dict(http.get("/replay/state").json())
 
-            until, last = time.monotonic() + seconds, -1
-            while True:
-                with process(folder, "gateway.cli.main", "stream", **settings) as worker:
-                    if killed < kills:
-                        before = watermark(store)
-                        pause = before + rng.randrange(1, max(2, span_ms // (kills + 1)))
-                        waited_for("progress", lambda p=pause: watermark(store) > p or
-                                   state()["ended"], folder)  # fmt: skip
-                        worker.send_signal(signal.SIGKILL)
-                        killed += 1
-                        continue
-                    while not (state()["ended"] and watermark(store) == last):
-                        last = watermark(store)
-                        assert time.monotonic() < until, (folder / "log").read_text()[-3000:]
-                        time.sleep(0.3)
-                    rewinds = state()["rewinds"]
-                break
-    return Outcome(ask(store, _BARS), ask(store, _ALERTS), killed, rewinds)
+            rng = random.Random(seed)
+            for _ in range(kills):
+                step = rng.randrange(1, max(2, span_ms // (kills + 1)))
+                _killed(folder, settings, step, lambda: bool(state()["ended"]))
+            _finished(folder, settings, lambda: bool(state()["ended"]), seconds)
+            rewinds = state()["rewinds"]
+    return Outcome(ask(store, _BARS), ask(store, _ALERTS), kills, rewinds)
+
+
+def _killed(
+    folder: Path, settings: dict[str, str], step_ms: int, ended: Callable[[], bool]
+) -> None:
+    """Lets a worker go on by so much of the venue's time, and kills it."""
+    store = folder / "var/control.db"
+    until = watermark(store) + step_ms
+    with process(folder, "gateway.cli.main", "stream", **settings) as worker:
+        waited_for("progress", lambda: watermark(store) > until or ended(), folder)
+        worker.send_signal(signal.SIGKILL)
+
+
+def _finished(
+    folder: Path, settings: dict[str, str], ended: Callable[[], bool], seconds: float
+) -> None:
+    """Lets a worker work until the capture is over and it has nothing left to do."""
+    store, until, last = folder / "var/control.db", time.monotonic() + seconds, -1
+    with process(folder, "gateway.cli.main", "stream", **settings):
+        while not (ended() and watermark(store) == last):
+            last = watermark(store)
+            assert time.monotonic() < until, (folder / "log").read_text()[-3000:]
+            time.sleep(0.3)
 
 
 def test_kills_and_a_venue_in_trouble_change_neither_bars_nor_alerts(tmp_path: Path) -> None:
