@@ -102,13 +102,15 @@ class KafkaBus:
     async def _send(self, topic: str, records: Sequence[tuple[str, bytes, dict[str, str]]]) -> None:
         """Sends records; where that fails the producer begins anew, since its sequence is torn."""
         async with self._lock:
+            is_confirmed = False
             try:
                 with answering():
                     async with asyncio.timeout(self._answer_seconds):
                         await self._confirmed(topic, records)
-            except BaseException:
-                await self._give_up_producer()
-                raise
+                is_confirmed = True
+            finally:
+                if not is_confirmed:
+                    await self._give_up_producer()
 
     async def _confirmed(
         self, topic: str, records: Sequence[tuple[str, bytes, dict[str, str]]]

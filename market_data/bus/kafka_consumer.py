@@ -49,13 +49,15 @@ class KafkaConsumer:
 
     async def open(self, topic: str) -> None:
         """Joins the group; raises BusUnavailable where Kafka does not answer."""
-        with self._answering():
-            try:
-                self._client.subscribe([topic], listener=_Listener(self))
+        self._client.subscribe([topic], listener=_Listener(self))
+        is_open = False
+        try:
+            with self._answering():
                 await self._client.start()
-            except BaseException:
-                await self._client.stop()
-                raise
+            is_open = True
+        finally:
+            if not is_open:
+                await self.close()
 
     def revoked(self, partitions: set[Any]) -> None:
         """What was fetched of these comes again, to whoever has them next."""

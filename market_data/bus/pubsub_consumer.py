@@ -144,7 +144,7 @@ class PubSubConsumer:
                 )  # fmt: skip
 
     async def _extend_for_ever(self) -> None:
-        while True:
+        while not self.is_closed:
             await asyncio.sleep(ACK_SECONDS / 3)
             with suppress(BusUnavailable):  # it is asked again before the deadline
                 await self._set_deadline([one.place.ack_id for one in self._held()], ACK_SECONDS)

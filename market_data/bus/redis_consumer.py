@@ -53,6 +53,7 @@ class RedisConsumer:
         self._desk = Desk()
         self._turn = 0
         self._may_gain = False
+        self._leaving = asyncio.Event()
         self._upkeep: asyncio.Task[None] | None = None
         self._lost: BusError | None = None
         self.buckets: list[int] = []
@@ -271,7 +272,10 @@ class RedisConsumer:
 
     async def _renew_for_ever(self) -> None:
         while self._lost is None:
-            await asyncio.sleep(self._lease_ms / 3_000)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._lease_ms / 3_000):
+                    await self._leaving.wait()
+                return
             with suppress(BusUnavailable):  # the next call says so, or the lease has ended by then
                 await self._renew()
                 self._may_gain = len(self.buckets) < len(self._streams)
@@ -279,7 +283,7 @@ class RedisConsumer:
     async def close(self) -> None:
         """Leaves at once; what was not acknowledged goes to the next consumer."""
         if self._upkeep is not None:
-            self._upkeep.cancel()
+            self._leaving.set()  # no cancelling: in the middle of a request it may be overheard
             await asyncio.gather(self._upkeep, return_exceptions=True)
         with suppress(BusUnavailable):  # then the leases end by themselves
             await self._link.run(

@@ -59,6 +59,7 @@ class RedisBus:
         self._lease_seconds = lease_seconds
         self._outgoing = Outgoing(merge, max(1, bound // 2))
         self._lock = asyncio.Lock()
+        self._is_closing = False
         self._later: asyncio.Task[None] | None = None
 
     async def publish(self, envelopes: Sequence[Envelope]) -> None:
@@ -71,15 +72,17 @@ class RedisBus:
         async with self._lock:
             await self._send(self._outgoing.envelopes)
             before = self._outgoing.envelopes
+            is_taken = False
             try:
                 if before:
                     self._outgoing.merge_in(envelopes)
                 else:
                     await self._send(envelopes)
                 await self._wait_for_room()
-            except BaseException:
-                self._outgoing.replace(before)
-                raise
+                is_taken = True
+            finally:
+                if not is_taken:  # all of them are published again
+                    self._outgoing.replace(before)
         if len(self._outgoing) and (self._later is None or self._later.done()):
             self._later = asyncio.create_task(self._send_later())
 
@@ -90,7 +93,7 @@ class RedisBus:
 
     async def _send_later(self) -> None:
         """Sends what waits in memory, when there is room and nobody publishes."""
-        while len(self._outgoing):
+        while len(self._outgoing) and not self._is_closing:
             await asyncio.sleep(_PAUSE_SECONDS)
             async with self._lock:
                 with suppress(BusError):  # it is tried again, and the next publisher hears
@@ -173,8 +176,8 @@ class RedisBus:
 
     async def close(self) -> None:
         """Hangs up; what still waits in memory is sent first, where there is room for it."""
+        self._is_closing = True
         if self._later is not None:
-            self._later.cancel()
             await asyncio.gather(self._later, return_exceptions=True)
         try:
             async with self._lock:
