@@ -161,4 +161,5 @@ def test_the_files_of_keys_are_their_owners_alone(alone: Path) -> None:
     dev_key()
     key_store().close()
     modes = {path.name: path.stat().st_mode & 0o777 for path in (alone / "var").iterdir()}
-    assert modes == {"dev.key": 0o600, "control.db": 0o600}
+    assert modes.keys() >= {"dev.key", "control.db"}
+    assert set(modes.values()) == {0o600}  # the store's files beside it too, while they are there
