@@ -139,6 +139,7 @@ async def judged(run: Run, bars: pl.DataFrame, policy: AlertPolicy) -> list[Aler
             end, tuple(found.get(MINUTE_MS, ())), tuple(found.get(FIVE_MS, ())), ()
         )
         alerts += await judge.minute(closed)
+        judge.look_ahead(end)
     await judge.bands.close()
     return alerts
 

@@ -1,10 +1,10 @@
 """The live loop: events in, bars, forecasts and alerts out, and what was done kept as it goes.
 
 One coroutine takes events from the bus, folds them, and at each closed minute holds the prices
-against their bands. A checkpoint is one transaction of the control store: bars, triggers, alerts
-with what is to be delivered of them, trades that have counted, and the state of every market that
-changed. Only then are the events acknowledged; after a crash those that were not come again, on the
-state that was, and give what they would have given.
+against their bands. Alerts are written at once, with what is to be delivered of them. A checkpoint
+is one transaction of the control store: bars, triggers, trades that have counted, and the state of
+every market that changed. Only then are the events acknowledged; after a crash those that were not
+come again, on the state that was, and give what they would have given, alerts with the same ids.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from calibration_service.alerts import store as alert_store
 from calibration_service.alerts.policy import AlertPolicy
 from calibration_service.alerts.values import Alert
 from flows.live_bands import BandBook
-from flows.live_checkpoint import restore, row_of
+from flows.live_checkpoint import fold_row, judged_row, restore
 from flows.live_facts import Facts
 from flows.live_history import KEPT_MS
 from flows.live_judge import Judge
@@ -68,7 +68,6 @@ class Undone:
     touched: set[str] = field(default_factory=set)
     bars: list[Bar] = field(default_factory=list)
     triggers: list[Trigger] = field(default_factory=list)
-    alerts: list[Alert] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.deliveries or self.touched or self.bars)
@@ -220,14 +219,25 @@ class LiveWorker:
                 self.judge.learn(signal)
 
     async def _minute(self, closed: MinuteClosed) -> None:
-        """Has a closed minute judged, and keeps at once what that raises."""
+        """Has a closed minute judged, and tells at once what that raises.
+
+        An alert is the same one when it is raised again after a crash, so it need not wait for the
+        checkpoint that keeps the state behind it.
+        """
         raised = await self.judge.minute(closed)
-        self._undone.bars += (*closed.revised, *closed.bars, *closed.fives)
-        self.closed_ms = closed.end_ms
         if raised:
-            self._undone.alerts += raised
+            await asyncio.to_thread(self._write_alerts, raised)
             self.counts.update(f"alerts_{alert.severity.name}" for alert in raised)
-            await self.checkpoint()
+        self._undone.bars += (*closed.revised, *closed.bars, *closed.fives)
+        self.judge.look_ahead(closed.end_ms)
+        self.closed_ms = closed.end_ms
+
+    def _write_alerts(self, alerts: Sequence[Alert]) -> None:
+        events = {one.market_id: self.judge.facts.of(one.market_id).event_id for one in alerts}
+        with self._engine.begin() as connection:
+            alert_store.write_alerts(
+                connection, alerts, self._sinks, now=self._now(), event_ids=events
+            )
 
     def _suppressed(self, market_id: str) -> str:
         market = self.stream.markets.get(market_id)
@@ -247,32 +257,30 @@ class LiveWorker:
         self.counts["checkpoints"] += 1
 
     def _write(self, undone: Undone) -> None:
-        stream, now = self.stream, self._now()
-        judge = self.judge
-        rows = [
-            row_of(
-                stream.markets.get(one), judge.state_of(one), self.bands.issued.get(one, ()),
-                judge.facts.of(one),
+        stream, judge = self.stream, self.judge
+        trades, judged = stream.ledger.new(), sorted(judge.touched)
+        folded = [
+            fold_row(stream.markets[one]) for one in sorted(undone.touched & stream.markets.keys())
+        ]
+        states = [
+            judged_row(
+                judge.state_of(one), self.bands.issued.get(one, ()), judge.facts.of(one),
+                stream.markets.get(one),
             )
-            for one in sorted(undone.touched | judge.touched)
+            for one in judged
         ]  # fmt: skip
-        trades = stream.ledger.new()
-        oldest = stream.watermark - stream.ledger.span_ms
         position = {
             "closed_until": stream.closed_until,
             "watermark": stream.watermark,
             "late_forecasts": self.bands.late,
         }
-        events = {one.market_id: judge.facts.of(one.market_id).event_id for one in undone.alerts}
         with self._engine.begin() as connection:
             live_store.write_bars(connection, undone.bars)
             live_store.write_triggers(connection, undone.triggers)
-            live_store.write_trades(connection, trades, oldest)
-            live_store.write_markets(connection, rows)
+            live_store.write_trades(connection, trades, stream.watermark - stream.ledger.span_ms)
+            live_store.write_folded(connection, folded)
+            live_store.write_judged(connection, states)
             live_store.write_position(connection, "stream", position)
-            alert_store.write_alerts(
-                connection, undone.alerts, self._sinks, now=now, event_ids=events
-            )
         stream.ledger.written(len(trades))
         judge.touched.clear()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ from calibration_service.alerts.values import Band
 from flows.live_bands import Issued
 from flows.live_facts import Facts, MarketFacts
 from market_data.streaming.bars import Minutes
-from market_data.streaming.live_store import MarketRow, read_markets
+from market_data.streaming.live_store import FoldedRow, JudgedRow, read_folded, read_judged
 from market_data.streaming.market_stream import LiveMarket, MarketStream
 
 _PACK = msgspec.msgpack.Encoder()
@@ -52,26 +53,26 @@ class Restored:
     issued: dict[str, list[Issued]] = field(default_factory=dict)
 
 
-def row_of(
-    market: LiveMarket | None, watched: Watched, issued: Sequence[Issued], facts: MarketFacts
-) -> MarketRow:
-    """A market as it is kept."""
-    alerts = watched.alerts
+def fold_row(market: LiveMarket) -> FoldedRow:
+    """What was folded of a market, as it is kept; it changes with every event."""
+    state = (
+        _VERSION, market.minutes.state(), market.ms, market.key, market.recv_ms, market.bid,
+        market.ask, market.bid_size, market.ask_size, market.mid, market.quiet_until,
+        market.merged, list(market.volumes),
+    )  # fmt: skip
+    return FoldedRow(market.market_id, _PACK.encode(state), market.suppressed)
+
+
+def judged_row(
+    watched: Watched, issued: Sequence[Issued], facts: MarketFacts, market: LiveMarket | None
+) -> JudgedRow:
+    """What is known of a market beside its stream, as it is kept; it changes once a minute."""
     told = (facts.told_tick, facts.open_interest)
-    state: list[Any] = [
-        _VERSION, write_state(alerts), [_plain(one) for one in issued], None, told,
-    ]  # fmt: skip
-    if market is not None:
-        state[3] = (
-            market.minutes.state(), market.ms, market.key, market.recv_ms, market.bid, market.ask,
-            market.bid_size, market.ask_size, market.mid, market.quiet_until, market.merged,
-            list(market.volumes),
-        )  # fmt: skip
-    return MarketRow(
-        alerts.market_id,
+    state = (_VERSION, write_state(watched.alerts), [_plain(one) for one in issued], told)
+    return JudgedRow(
+        watched.alerts.market_id,
         _PACK.encode(state),
         market.diagnostics if market else None,
-        market.suppressed if market else "",
         watched.resolved_ms,
         watched.winner,
     )
@@ -84,27 +85,42 @@ def restore(connection: sa.Connection, stream: MarketStream, facts: Facts) -> Re
         StateUnreadable: the state of a market is of another version, or none.
     """
     restored = Restored()
-    for row in read_markets(connection):
-        try:
-            version, alerts, issued, folded, told = msgspec.msgpack.decode(row.state)
-            if version != _VERSION:
-                raise StateUnreadable(f"{row.market_id}: state of version {version}")
-            watched = Watched(read_state(alerts), row.resolved_ms, row.winner)
-            bands = [Issued(_band(one[:-1]), one[-1]) for one in issued]
-            market = None if folded is None else _market(folded, stream)
-        except (ValueError, TypeError, msgspec.DecodeError) as error:
-            raise StateUnreadable(f"{row.market_id}: {error}") from error
-        known = facts.of(row.market_id)
-        known.told_tick = told[0]
-        for ms, usd in told[1]:
-            known.add_open_interest(ms, usd)
-        restored.watched[row.market_id] = watched
-        restored.issued[row.market_id] = bands
-        if market is not None:
-            market.diagnostics, market.suppressed = row.diagnostics, row.suppressed
-            restored.markets[row.market_id] = market
+    for folded in read_folded(connection):
+        with _naming(folded.market_id):
+            market = _market(_decoded(folded.state), stream)
+            market.suppressed = folded.suppressed
+            restored.markets[folded.market_id] = market
+    for row in read_judged(connection):
+        with _naming(row.market_id):
+            alerts, issued, told = _decoded(row.state)
+            known = facts.of(row.market_id)
+            known.told_tick = told[0]
+            for ms, usd in told[1]:
+                known.add_open_interest(ms, usd)
+            restored.watched[row.market_id] = Watched(
+                read_state(alerts), row.resolved_ms, row.winner
+            )
+            restored.issued[row.market_id] = [Issued(_band(one[:-1]), one[-1]) for one in issued]
+            if row.market_id in restored.markets:
+                restored.markets[row.market_id].diagnostics = row.diagnostics
     stream.markets.update(restored.markets)
     return restored
+
+
+@contextmanager
+def _naming(market_id: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError, msgspec.DecodeError) as error:
+        raise StateUnreadable(f"{market_id}: {error}") from error
+
+
+def _decoded(state: bytes) -> list[Any]:
+    rest: list[Any]
+    version, *rest = msgspec.msgpack.decode(state)
+    if version != _VERSION:
+        raise ValueError(f"a state of version {version}")
+    return rest
 
 
 def _market(folded: Sequence[Any], stream: MarketStream) -> LiveMarket:

@@ -90,7 +90,10 @@ class Judge:
             self.touched.add(resolved.market_id)
 
     async def minute(self, closed: MinuteClosed) -> list[Alert]:
-        """Judges a closed minute, with the bands of the five-minute bar before it."""
+        """Judges a closed minute, with the bands of the five-minute bar before it.
+
+        `look_ahead` comes after it.
+        """
         self.history.add((*closed.revised, *closed.bars, *closed.fives))
         await self.bands.settle()
         self.touched.update(name for name, _ in self.bands.take_fresh())
@@ -98,10 +101,13 @@ class Judge:
         quiet = self._pending() - {bar.market_id for bar in closed.bars}
         for market_id in sorted(quiet):
             raised += self._judge_quiet(market_id, closed.end_ms)
-        if closed.end_ms % FIVE_MS == 0:
-            self.history.forget(closed.end_ms)
-            self.forecast(closed.end_ms)
         return raised
+
+    def look_ahead(self, end_ms: int) -> None:
+        """Asks for bands where a five-minute bar ends; after `minute`, whose alerts come first."""
+        if end_ms % FIVE_MS == 0:
+            self.history.forget(end_ms)
+            self.forecast(end_ms)
 
     def _pending(self) -> set[str]:
         """Markets with a breach under way, which a minute without events carries on too."""

@@ -8,7 +8,7 @@ delivered again, on the state that was.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import msgspec
@@ -43,8 +43,14 @@ LIVE_MARKET = sa.Table(
     METADATA,
     sa.Column("market_id", sa.String(256), primary_key=True),
     sa.Column("state", sa.LargeBinary, nullable=False),
-    sa.Column("diagnostics", sa.JSON),
     sa.Column("suppressed", sa.String(64), nullable=False, default=""),
+)
+LIVE_JUDGED = sa.Table(
+    "live_judged",
+    METADATA,
+    sa.Column("market_id", sa.String(256), primary_key=True),
+    sa.Column("state", sa.LargeBinary, nullable=False),
+    sa.Column("diagnostics", sa.JSON),
     sa.Column("resolved_ms", sa.BigInteger),
     sa.Column("winner", sa.String(256)),
 )
@@ -79,20 +85,32 @@ _BAR_COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True)
-class MarketRow:
-    """A market as it is kept.
+class FoldedRow:
+    """What was folded of a market.
 
     Attributes:
         state: bytes that its owner reads again.
-        diagnostics: what the last look saw; None before any.
-        suppressed: why it may fire nothing; "" where it may.
+        suppressed: why the market may fire nothing; "" where it may.
+    """
+
+    market_id: str
+    state: bytes
+    suppressed: str
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedRow:
+    """What is known of a market from minute to minute.
+
+    Attributes:
+        state: bytes that its owner reads again.
+        diagnostics: what the last look of the triggers saw; None before any.
         resolved_ms: when it was resolved, None before; winner: the token that pays.
     """
 
     market_id: str
     state: bytes
     diagnostics: Diagnostics | None
-    suppressed: str
     resolved_ms: int | None
     winner: str | None
 
@@ -158,38 +176,50 @@ def _bar(row: Sequence[Any]) -> Bar:
     return Bar(market_id, interval, start, opened, high, low, close, volume, trades, 0, realized)
 
 
-def write_markets(connection: sa.Connection, rows: Iterable[MarketRow]) -> None:
-    """Keeps markets as they stand now."""
+def write_folded(connection: sa.Connection, rows: Iterable[FoldedRow]) -> None:
+    """Keeps what was folded of markets."""
+    _replace(connection, LIVE_MARKET, [asdict(row) for row in rows])
+
+
+def read_folded(connection: sa.Connection) -> list[FoldedRow]:
+    """What was folded of all markets, by id."""
+    rows = connection.execute(LIVE_MARKET.select().order_by(LIVE_MARKET.c.market_id))
+    return [FoldedRow(row.market_id, row.state, row.suppressed) for row in rows]
+
+
+def write_judged(connection: sa.Connection, rows: Iterable[JudgedRow]) -> None:
+    """Keeps what is known of markets."""
     given = [
         {
-            "market_id": row.market_id,
-            "state": row.state,
+            "market_id": row.market_id, "state": row.state,
             "diagnostics": None if row.diagnostics is None else _plain(row.diagnostics),
-            "suppressed": row.suppressed,
-            "resolved_ms": row.resolved_ms,
-            "winner": row.winner,
+            "resolved_ms": row.resolved_ms, "winner": row.winner,
         }
         for row in rows
-    ]
-    if not given:
-        return
-    keys = [{"_market_id": one["market_id"]} for one in given]
-    same = LIVE_MARKET.c.market_id == sa.bindparam("_market_id")
-    connection.execute(LIVE_MARKET.delete().where(same), keys)
-    connection.execute(LIVE_MARKET.insert(), given)
+    ]  # fmt: skip
+    _replace(connection, LIVE_JUDGED, given)
 
 
-def read_markets(connection: sa.Connection) -> list[MarketRow]:
-    """All markets, by id."""
-    query = LIVE_MARKET.select().order_by(LIVE_MARKET.c.market_id)
+def read_judged(connection: sa.Connection) -> list[JudgedRow]:
+    """What is known of all markets, by id."""
+    rows = connection.execute(LIVE_JUDGED.select().order_by(LIVE_JUDGED.c.market_id))
     return [
-        MarketRow(
+        JudgedRow(
             row.market_id, row.state,
             None if row.diagnostics is None else _diagnostics(row.diagnostics),
-            row.suppressed, row.resolved_ms, row.winner,
+            row.resolved_ms, row.winner,
         )
-        for row in connection.execute(query)
+        for row in rows
     ]  # fmt: skip
+
+
+def _replace(connection: sa.Connection, table: sa.Table, given: list[dict[str, Any]]) -> None:
+    """Puts rows in the place of those with the same ``market_id``."""
+    if given:
+        same = table.c.market_id == sa.bindparam("_market_id")
+        keys = [{"_market_id": one["market_id"]} for one in given]
+        connection.execute(table.delete().where(same), keys)
+        connection.execute(table.insert(), given)
 
 
 def write_trades(connection: sa.Connection, new: Sequence[tuple[str, int]], before_ms: int) -> None:

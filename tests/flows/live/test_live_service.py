@@ -160,7 +160,7 @@ async def test_a_resolution_that_the_stream_withheld_is_found_by_polling(tmp_pat
         found = await one.until(
             "kept resolutions",
             lambda: len(rows := one.rows(
-                "SELECT market_id, winner FROM live_market WHERE resolved_ms IS NOT NULL"
+                "SELECT market_id, winner FROM live_judged WHERE resolved_ms IS NOT NULL"
             )) == 3 and rows,
         )  # fmt: skip
         expected = {(one.conditions[r.condition], r.winning_asset) for r in truth.resolutions}
