@@ -210,6 +210,7 @@ class LiveWorker:
                 await self._minute(signal)
             elif isinstance(signal, Trigger):
                 self._undone.triggers.append(signal)
+                self.judge.refresh(signal.market_id, signal.ms)
                 self.counts["triggers"] += 1
             elif isinstance(signal, Bar):
                 self._undone.bars.append(signal)

@@ -204,7 +204,7 @@ class BandBook:
     issued: dict[str, list[Issued]] = field(default_factory=dict)
     fresh: list[tuple[str, Issued]] = field(default_factory=list)
     late: int = 0
-    _waiting: Waiting | None = None
+    _waiting: list[Waiting] = field(default_factory=list)
 
     def begin(self, issued_ms: int, series: dict[str, NDArray[np.float64]]) -> None:
         """Asks for bands; a market that is too short for one is left out."""
@@ -215,13 +215,15 @@ class BandBook:
         }
         if usable:
             task = asyncio.create_task(self.bands.issue(issued_ms, usable))
-            self._waiting = Waiting(issued_ms, usable, task)
+            self._waiting.append(Waiting(issued_ms, usable, task))
 
     async def settle(self) -> None:
         """Waits until what was asked for is there, or something stands in for it."""
-        waiting, self._waiting = self._waiting, None
-        if waiting is None:
-            return
+        asked, self._waiting = self._waiting, []
+        for waiting in asked:
+            await self._take(waiting)
+
+    async def _take(self, waiting: Waiting) -> None:
         found: dict[str, Issued] = {}
         reason = REFUSED
         try:
@@ -262,7 +264,8 @@ class BandBook:
 
     async def close(self) -> None:
         """Gives up what is under way."""
-        if self._waiting is not None:
-            self._waiting.task.cancel()
-            await asyncio.gather(self._waiting.task, return_exceptions=True)
-            self._waiting = None
+        tasks = [waiting.task for waiting in self._waiting]
+        self._waiting = []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

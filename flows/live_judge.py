@@ -163,6 +163,17 @@ class Judge:
             {name: self.history.closes(name, issued_ms) for name in self._needing(issued_ms)},
         )
 
+    def refresh(self, market_id: str, at_ms: int) -> None:
+        """Asks for the band of the last closed five minutes of a market that has an older one.
+
+        For a market that begins to move after a quiet time: what is asked for hangs on the venue's
+        time alone.
+        """
+        issued_ms = at_ms - at_ms % FIVE_MS
+        state = self.state_of(market_id)
+        if self.bands.age_ms(market_id, issued_ms) > 0 and not state.is_over(issued_ms):
+            self.bands.begin(issued_ms, {market_id: self.history.closes(market_id, issued_ms)})
+
     def _needing(self, issued_ms: int) -> Iterable[str]:
         """Markets in which something happened, or whose band is old."""
         for market_id in self.history.market_ids():

