@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from market_data.bus import redis_scripts
@@ -19,6 +20,33 @@ _KEPT_LETTERS = 10_000
 _PAGE = 500
 Place = tuple[int, str]
 """Bucket and identity of an entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry as Redis gives it.
+
+    Attributes:
+        order: its place among all that were published; 0 where that cannot be read.
+    """
+
+    order: int
+    place: Place
+    fields: dict[bytes, bytes]
+    attempt: int
+
+    @classmethod
+    def of(cls, bucket: int, given: Sequence[Any]) -> Entry:
+        """An entry of a bucket: identity, fields one after another, and how often it was tried."""
+        identity, flat, *attempt = given
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        order = fields.get(b"order", b"0")
+        return cls(
+            int(order) if order.isdigit() else 0,
+            (bucket, identity.decode()),
+            fields,
+            int(attempt[0]) if attempt else 1,
+        )
 
 
 class RedisConsumer:
@@ -51,7 +79,6 @@ class RedisConsumer:
         self._number = 0
         self._holder = ""
         self._desk = Desk()
-        self._turn = 0
         self._may_gain = False
         self._leaving = asyncio.Event()
         self._upkeep: asyncio.Task[None] | None = None
@@ -79,11 +106,13 @@ class RedisConsumer:
             return
         leases = [self._leases[one] for one in wanted]
         values = [self._number, self._name, self._lease_ms]
+        found: list[Entry] = []
         for place in await self._link.run(redis_scripts.HOLD, leases, values):
             bucket = wanted[place - 1]
             await self._make_group(bucket)
-            await self._claim(bucket)
+            found += await self._claim(bucket)
             self.buckets.append(bucket)
+        await self._fetched(found)
 
     async def _make_group(self, bucket: int) -> None:
         try:
@@ -96,29 +125,29 @@ class RedisConsumer:
             if "BUSYGROUP" not in str(error):
                 raise
 
-    async def _claim(self, bucket: int) -> None:
-        """Fetches what was taken and not acknowledged before, in order."""
-        start = "-"
+    async def _claim(self, bucket: int) -> list[Entry]:
+        """What was taken and not acknowledged before."""
+        start, claimed = "-", list[Entry]()
         while True:
             found = await self._fenced(
                 redis_scripts.CLAIM, bucket, [self._group, self._holder, start, _PAGE]
             )
-            await self._fetched(bucket, found)
+            claimed += (Entry.of(bucket, one) for one in found)
             if len(found) < _PAGE:
-                return
+                return claimed
             start = f"({found[-1][0].decode()}"
 
-    async def _fetched(self, bucket: int, entries: Sequence[Any]) -> None:
-        """Puts entries on the desk; those that cannot be read become dead letters."""
-        for identity, flat, *attempt in entries:
-            fields = dict(zip(flat[::2], flat[1::2], strict=True))
-            tried = int(attempt[0]) if attempt else 1
-            place = (bucket, identity.decode())
+    async def _fetched(self, entries: Iterable[Entry]) -> None:
+        """Puts entries on the desk in the order of their publication, whatever their streams.
+
+        Those that cannot be read become dead letters.
+        """
+        for one in sorted(entries, key=lambda entry: entry.order):
             try:
-                self._desk.add(place, self._envelope(fields), tried)
+                self._desk.add(one.place, self._envelope(one.fields), one.attempt)
             except (ValueError, KeyError) as error:
                 reason = f"UNREADABLE: {error!r}"[:500]
-                await self._bury(place, fields, reason, tried)
+                await self._bury(one.place, one.fields, reason, one.attempt)
 
     def _envelope(self, fields: dict[bytes, bytes]) -> Envelope:
         identity, symbol, kind, coalesce = (
@@ -156,8 +185,7 @@ class RedisConsumer:
         """Fetches new entries; where there is none, the last identity of each stream."""
         streams = [self._streams[one] for one in self.buckets]
         keys = [*streams, *(self._leases[one] for one in self.buckets)]
-        self._turn += 1
-        values = [self._group, self._holder, limit, self._turn]
+        values = [self._group, self._holder, limit]
         try:
             found, last = await self._checked(redis_scripts.READ, keys, values)
         except BusUnavailable:
@@ -168,8 +196,9 @@ class RedisConsumer:
             for bucket in self.buckets:  # someone has removed the streams
                 await self._make_group(bucket)
             return []
-        for place, entries in found:
-            await self._fetched(self.buckets[place - 1], entries)
+        await self._fetched(
+            Entry.of(self.buckets[place - 1], one) for place, entries in found for one in entries
+        )
         return [one.decode() for one in last]
 
     async def _await_entry(self, last: Sequence[str], wait_seconds: float) -> None:

@@ -81,6 +81,11 @@ class Keys:
         """The number of the latest consumer."""
         return f"{self.prefix}:holders"
 
+    @property
+    def order(self) -> str:
+        """How many entries were published, over all streams."""
+        return f"{self.prefix}:order"
+
     def bucket_of(self, symbol: str) -> int:
         """The stream of a symbol, the same in every process.
 

@@ -20,6 +20,12 @@ local function last_of(key)
   if info.err then return 0, 0 end
   return split(field(info, 'last-generated-id'))
 end
+local function delivered(key, group)
+  for _, info in ipairs(redis.call('XINFO', 'GROUPS', key)) do
+    if field(info, 'name') == group then return field(info, 'last-delivered-id') end
+  end
+  error('NOGROUP ' .. key)
+end
 local function now_ms()
   local t = redis.call('TIME')
   return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
@@ -49,8 +55,10 @@ PUT = (
     _IDS
     + """
 local bound, added, last, room = tonumber(ARGV[1]), {}, {}, {}
-local now = now_ms()
-for k, key in ipairs(KEYS) do
+local now, entries = now_ms(), (#ARGV - 1) / 6
+local order = redis.call('INCRBY', KEYS[#KEYS], entries) - entries
+for k = 1, #KEYS - 1 do
+  local key = KEYS[k]
   local ms, n = last_of(key)
   last[k] = {math.max(ms, now), n}
   room[k] = bound - redis.call('XLEN', key)
@@ -58,19 +66,21 @@ for k, key in ipairs(KEYS) do
 end
 for i = 2, #ARGV, 6 do
   local k = tonumber(ARGV[i])
+  order = order + 1
   if added[k] < room[k] then
     added[k] = added[k] + 1
     last[k][2] = last[k][2] + 1
     redis.call('XADD', KEYS[k], string.format('%.0f-%.0f', last[k][1], last[k][2]),
-      'id', ARGV[i + 1], 'symbol', ARGV[i + 2], 'kind', ARGV[i + 3],
-      'coalesce', ARGV[i + 4], 'body', ARGV[i + 5])
+      'order', string.format('%.0f', order), 'id', ARGV[i + 1], 'symbol', ARGV[i + 2],
+      'kind', ARGV[i + 3], 'coalesce', ARGV[i + 4], 'body', ARGV[i + 5])
   end
 end
 return added
 """
 )
-"""KEYS streams; ARGV bound of a stream, then of each entry: which stream, id, symbol, kind,
-coalesce, body. Adds what there is room for; returns of each stream how many were added."""
+"""KEYS streams, then the counter of the order of all; ARGV bound of a stream, then of each entry:
+which stream, id, symbol, kind, coalesce, body. Adds what there is room for; returns of each stream
+how many were added."""
 
 HOLD = """
 local mine = {}
@@ -128,16 +138,31 @@ not acknowledged, in order, counted as tried once more."""
 READ = (
     _IDS
     + """
-local n, left, found = #KEYS / 2, tonumber(ARGV[3]), {}
+local n, limit = #KEYS / 2, tonumber(ARGV[3])
 for i = 1, n do if not holds(KEYS[n + i], ARGV[2]) then return redis.error_reply('LOST') end end
-for i = 0, n - 1 do
-  local k = (i + tonumber(ARGV[4])) % n + 1
-  if left <= 0 then break end
-  local got = redis.call('XREADGROUP', 'GROUP', ARGV[1], 'holder', 'COUNT', left,
-    'STREAMS', KEYS[k], '>')
-  if got then
-    left = left - #got[1][2]
-    found[#found + 1] = {k, got[1][2]}
+local per, orders, frontier = math.max(8, math.ceil(2 * limit / n)), {}, math.huge
+for k = 1, n do
+  local got = redis.call('XRANGE', KEYS[k], '(' .. delivered(KEYS[k], ARGV[1]), '+', 'COUNT', per)
+  orders[k] = {}
+  for i, entry in ipairs(got) do orders[k][i] = tonumber(field(entry[2], 'order') or '0') or 0 end
+  if #got == per then frontier = math.min(frontier, orders[k][per]) end
+end
+local counts, left, found = {}, limit, {}
+for k = 1, n do counts[k] = 0 end
+while left > 0 do
+  local best, least = nil, math.huge
+  for k = 1, n do
+    local order = orders[k][counts[k] + 1]
+    if order and order < least then best, least = k, order end
+  end
+  if not best or least > frontier then break end
+  counts[best], left = counts[best] + 1, left - 1
+end
+for k = 1, n do
+  if counts[k] > 0 then
+    local got = redis.call('XREADGROUP', 'GROUP', ARGV[1], 'holder', 'COUNT', counts[k],
+      'STREAMS', KEYS[k], '>')
+    if got then found[#found + 1] = {k, got[1][2]} end
   end
 end
 if #found > 0 then return {found, {}} end
@@ -146,8 +171,9 @@ for k = 1, n do last[k] = string.format('%.0f-%.0f', last_of(KEYS[k])) end
 return {found, last}
 """
 )
-"""KEYS streams, then their leases; ARGV group, holder, how many, which stream is asked first. New
-entries; where there is none, the last identity of each stream."""
+"""KEYS streams, then their leases; ARGV group, holder, how many. The next entries in the order in
+which all of them were published, whatever their streams: none is read past one that another stream
+may still have before it. Where there is none, the last identity of each stream."""
 
 DONE = (
     _IDS

@@ -126,7 +126,7 @@ class RedisBus:
         for bucket, one in zip(buckets, batch, strict=True):
             body = self._codec.encode(one.body)
             values += (places[bucket], one.event_id, one.symbol, one.kind, one.coalesce, body)
-        keys = [streams[bucket] for bucket in places]
+        keys = [*(streams[bucket] for bucket in places), self._keys.order]
         added = await self._link.run(redis_scripts.PUT, keys, values)
         room = dict(zip(places, added, strict=True))
         refused: list[Envelope] = []

@@ -78,6 +78,7 @@ class Adapter:
     counts_deaths: bool = True
     is_bounded: bool = True
     knows_poison: bool = True
+    orders_all: bool = False
     has_groups: bool = True
     is_shared: bool = False
     counts_waiting: bool = True
@@ -264,7 +265,9 @@ async def adapter(request: pytest.FixtureRequest) -> AsyncIterator[Adapter]:
 
 
 async def _in_process(_: pytest.FixtureRequest) -> Adapter:
-    return InProcessAdapter("in_process", counts_deaths=False, knows_poison=False, is_shared=True)
+    return InProcessAdapter(
+        "in_process", counts_deaths=False, knows_poison=False, is_shared=True, orders_all=True
+    )
 
 
 async def _pubsub(_: pytest.FixtureRequest) -> Adapter:
@@ -282,7 +285,7 @@ async def _kafka(_: pytest.FixtureRequest) -> Adapter:
 
 
 async def _redis(request: pytest.FixtureRequest) -> Adapter:
-    made = RedisAdapter("redis")
+    made = RedisAdapter("redis", orders_all=True)
     made.url = request.getfixturevalue("empty_redis")
     return made
 

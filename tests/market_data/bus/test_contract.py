@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter, defaultdict
 
 import pytest
@@ -43,6 +44,27 @@ async def test_what_is_published_is_taken_once_and_in_the_order_of_its_symbol(
     }
     assert await consumer.take(10, 0.05) == []
     await consumer.close()
+
+
+async def test_one_consumer_of_a_backlog_gets_it_in_the_order_of_all_symbols(
+    adapter: Adapter,
+) -> None:
+    needs(adapter, "orders_all")
+    bus = adapter.open()
+    first = await bus.subscribe("live", "worker")
+    rng = random.Random(5)
+    symbols = [SYMBOLS[min(rng.randrange(7), rng.randrange(7))] for _ in range(900)]
+    for start in range(0, 900, 300):
+        part = enumerate(symbols[start : start + 300], start)
+        await bus.publish(enveloped(*(trade(symbol, n) for n, symbol in part)))
+    taken = await drain(first, 400, limit=37)
+    assert [one.envelope.body.ms for one in taken] == list(range(400))
+    await first.acknowledge(taken[:100])
+    await first.close()
+    second = await bus.subscribe("live", "worker")
+    again = await drain(second, 800, limit=211)
+    assert [one.envelope.body.ms for one in again] == list(range(100, 900))
+    await second.close()
 
 
 async def test_an_envelope_is_the_same_after_its_way(adapter: Adapter) -> None:
