@@ -14,7 +14,8 @@ from pathlib import Path
 import httpx
 import sqlalchemy as sa
 
-from calibration_service.alerts.policy import load_policy
+from calibration_service.alerts.errors import PolicyError
+from calibration_service.alerts.policy import AlertPolicy, load_policy
 from calibration_service.alerts.sinks import LogSink, Sink, Webhook
 from calibration_service.alerts.store import SinkRule
 from calibration_service.alerts.values import Severity
@@ -26,6 +27,7 @@ from flows.live_ingest import as_book_message
 from flows.live_markets import Followed
 from flows.live_polls import Polls
 from flows.live_service import LiveService, Outside, Role, stream_rules, volatility_rules
+from flows.stream_settings import StreamSettings
 from gateway.live_metrics import text_of
 from gateway.settings import Settings
 from gateway.stores import open_store
@@ -33,6 +35,7 @@ from gateway.telemetry.scrape import Scrape
 from market_data.bus.in_process import InProcessBus
 from market_data.bus.opening import GROUP
 from market_data.lake import Lake
+from market_data.streaming import live_store
 from market_data.streaming.connection import Clock
 from market_data.streaming.events import Codec, merged
 from market_data.streaming.market_stream import MarketStream
@@ -66,7 +69,7 @@ async def live(settings: Settings, role: Role, key: str | None) -> AsyncIterator
         ValueError: an address is wrong.
     """
     stream = settings.stream
-    policy = load_policy(Path(stream.policy_file) if stream.policy_file else None)
+    policy = _policy(stream)
     flows = settings.flows
     http_policy = HttpPolicy(
         max_in_flight=flows.venue_concurrency,
@@ -104,6 +107,13 @@ async def live(settings: Settings, role: Role, key: str | None) -> AsyncIterator
         yield LiveService(stream, policy, outside, role)
 
 
+def _policy(stream: StreamSettings) -> AlertPolicy:
+    try:
+        return load_policy(Path(stream.policy_file) if stream.policy_file else None)
+    except PolicyError as error:
+        raise PolicyError(f"stream.policy_file: {error}") from None
+
+
 def _sinks(settings: Settings, http: httpx.AsyncClient) -> list[Sink]:
     stream = settings.stream
     least = Severity[stream.sink_min_severity]
@@ -112,12 +122,14 @@ def _sinks(settings: Settings, http: httpx.AsyncClient) -> list[Sink]:
         secret = stream.webhook_secret
         if secret is None:
             raise ValueError("stream.webhook_secret: what is posted must be signed")
-        sinks.append(
-            Webhook(
+        try:
+            webhook = Webhook(
                 SinkRule("webhook", least), url=stream.webhook_url,
                 secret=secret.get_secret_value().encode(), http=http,
-            )
-        )  # fmt: skip
+            )  # fmt: skip
+        except ValueError as error:  # of its arguments url and secret
+            raise ValueError(f"stream.webhook_{error}") from None
+        sinks.append(webhook)
     if stream.log_alerts:
         sinks.append(LogSink(SinkRule("log", least)))
     return sinks
@@ -153,9 +165,9 @@ async def follow(
 async def replaying(
     settings: Settings, store: Path, markets: Sequence[Followed]
 ) -> AsyncIterator[tuple[LiveWorker, InProcessBus, sa.Engine]]:
-    """A worker over a store of its own, whose result hangs on the events alone."""
+    """A worker over a store of its own, whose result hangs on the events and the lake alone."""
     stream = settings.stream.model_copy(update={"clock": "venue"})
-    policy = load_policy(Path(stream.policy_file) if stream.policy_file else None)
+    policy = _policy(stream)
     baseline = BaselineBands(policy, stream.forecast_steps, settings.forecast.policy.fallback_model)
     bus = InProcessBus([GROUP], Codec(), merged, time.monotonic, bound=1 << 30)
     facts = Facts()
@@ -173,6 +185,8 @@ async def replaying(
     )
     try:
         await worker.start()
+        with engine.begin() as connection:
+            live_store.write_position(connection, "replay", value=True)
         yield worker, bus, engine
     finally:
         engine.dispose()

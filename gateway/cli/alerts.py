@@ -15,6 +15,7 @@ from gateway.cli.calling import connected, connection_options
 from gateway.cli.output import output_option, write_rows
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+_LONGEST = timedelta(days=3_660)
 _AGE = re.compile(r"([0-9]{1,6})([mhd])")
 _SEVERITY = click.option("--min-severity", type=click.Choice(["FYI", "MED", "HIGH"]),
                          help="Only this severity or a higher one.")  # fmt: skip
@@ -35,12 +36,21 @@ def _age(
     found = _AGE.fullmatch(value)
     if found is None:
         raise click.BadParameter(f"{value!r} is no time such as 90m, 24h or 7d")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+    try:
+        age = timedelta(**{_UNITS[found[2]]: int(found[1])})
+    except OverflowError:
+        age = timedelta.max
+    if age > _LONGEST:
+        raise click.BadParameter(f"{value!r} is more than ten years")
+    return age
 
 
 @click.group()
 def alerts() -> None:
-    """List alerts, follow new ones, acknowledge one."""
+    """List alerts, follow new ones, acknowledge one.
+
+    To acknowledge takes a key of an operator or an admin; the one of `make run` is a forecaster's.
+    """
 
 
 @alerts.command(name="list")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import signal
@@ -17,6 +18,8 @@ from gateway.cli import exits
 from gateway.cli.loading import settings_of
 
 STORE = Path("var/replay.db")
+_SQLITE = b"SQLite format 3\0"
+_OURS = "SELECT 1 FROM live_position WHERE name = 'replay'"
 
 
 @click.command()
@@ -57,7 +60,8 @@ def replay(
 ) -> None:
     """Play CAPTURE through bars, triggers and alerts, and show what came out.
 
-    Nothing is asked of any venue or gateway: bands come from a baseline. With --serve the stream is
+    Nothing is asked of any venue or gateway: bands come from a baseline, and what is known of the
+    markets from the lake of the settings. With --serve the stream is
     served as the venues serve theirs, for `marketcal stream` to follow.
     """
     if (capture is None) == (simulate is None):
@@ -76,6 +80,31 @@ def replay(
         click.echo(f"\n{alert['time']}  {alert['severity']}  {alert['market_id']}")
         for line in alert["explanation"]:
             click.echo(f"  {line}")
+
+
+def _make_room(into: Path) -> None:
+    """Removes the store of an earlier replay.
+
+    Raises:
+        BadSetting: something else has this name.
+    """
+    import sqlite3
+
+    if into.exists():
+        with into.open("rb") as file:
+            is_database = file.read(len(_SQLITE)) == _SQLITE
+        ours: object = None
+        if is_database:
+            with (
+                contextlib.suppress(sqlite3.DatabaseError),  # a database, and none of ours
+                contextlib.closing(sqlite3.connect(into)) as connection,
+            ):
+                ours = connection.execute(_OURS).fetchone()
+        if ours is None:
+            raise exits.BadSetting(f"--into: {into} is no store of an earlier replay; it stays")
+    into.parent.mkdir(parents=True, exist_ok=True)
+    for file_name in (into, Path(f"{into}-wal"), Path(f"{into}-shm")):
+        file_name.unlink(missing_ok=True)
 
 
 def _source(capture: Path | None, simulate: str | None) -> Callable[[], Iterable[Any]]:
@@ -100,9 +129,7 @@ async def _play(source: Callable[[], Iterable[Any]], into: Path) -> dict[str, An
     from market_data.errors import CaptureError
     from market_data.streaming import live_store
 
-    into.parent.mkdir(parents=True, exist_ok=True)
-    for file in (into, Path(f"{into}-wal"), Path(f"{into}-shm")):
-        file.unlink(missing_ok=True)
+    _make_room(into)
     began = time.monotonic()
     try:
         markets = markets_of(source())
