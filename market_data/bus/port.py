@@ -6,10 +6,10 @@ Every bus gives the same promises, and one contract suite holds each of them to 
   before that is followed by one that gets it again.
 * **In order for each symbol.** Deliveries of one symbol come in the order of their publication;
   one that is being tried again holds back the later ones of its symbol, and no others.
-* **In order for all, where it can.** A consumer that holds everything gets a backlog in the order in
-  which all of it was published, within the process and from Redis; bars are closed by the time of
-  all symbols, so one that runs ahead would make the others late. Kafka and Pub/Sub keep the order of
-  a symbol alone: use one partition there, or a reopening time as long as a backlog may be.
+* **In order for all, where it can.** A consumer that holds everything gets a backlog in the order
+  in which all of it was published, within the process and from Redis; bars are closed by the time
+  of all symbols, so one that runs ahead would make the others late. Kafka and Pub/Sub keep the
+  order of a symbol alone: use one partition there, or reopen bars for as long as a backlog may be.
 * **Bounded.** A bus that is full merges what may be merged, and then makes the publisher wait.
 * **Poison goes aside.** What cannot be read, or fails too often, becomes a dead letter with its
   reason, and the stream goes on.
