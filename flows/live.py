@@ -68,6 +68,7 @@ class Undone:
     touched: set[str] = field(default_factory=set)
     bars: list[Bar] = field(default_factory=list)
     triggers: list[Trigger] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.deliveries or self.touched or self.bars)
@@ -140,8 +141,8 @@ class LiveWorker:
         return self.judge.bands
 
     def _read(self) -> None:
-        for metadata in (live_store.METADATA, alert_store.METADATA):
-            prepare(self._engine, metadata)
+        prepare(self._engine, live_store.METADATA)
+        alert_store.prepare_alerts(self._engine)
         stream = self.stream
         with self._engine.connect() as connection:
             position = live_store.read_position(connection, "stream") or {}
@@ -231,6 +232,8 @@ class LiveWorker:
             self.counts.update(f"alerts_{alert.severity.name}" for alert in raised)
         self._undone.bars += (*closed.revised, *closed.bars, *closed.fives)
         self.judge.look_ahead(closed.end_ms)
+        if closed.end_ms % FIVE_MS == 0:
+            self._undone.gone += self.stream.forget(closed.end_ms - KEPT_MS)
         self.closed_ms = closed.end_ms
 
     def _write_alerts(self, alerts: Sequence[Alert]) -> None:
@@ -281,6 +284,7 @@ class LiveWorker:
             live_store.write_trades(connection, trades, stream.watermark - stream.ledger.span_ms)
             live_store.write_folded(connection, folded)
             live_store.write_judged(connection, states)
+            live_store.drop_markets(connection, undone.gone)
             live_store.write_position(connection, "stream", position)
         stream.ledger.written(len(trades))
         judge.touched.clear()

@@ -177,8 +177,8 @@ class LiveService:
         """
         while True:
             try:
-                with sole(self.outside.engine, "stream-worker"):
-                    return await self._work_once(heard)
+                with sole(self.outside.engine, "stream-worker") as alone:
+                    return await self._work_once(heard, alone)
             except (sa.exc.DBAPIError, BusUnavailable, AlreadyWorking) as error:
                 self.restarts += 1
                 _LOG.error("the live loop failed and begins again: %s", error)
@@ -186,7 +186,7 @@ class LiveService:
                 return None
             await asyncio.sleep(PAUSE_SECONDS)
 
-    async def _work_once(self, heard: asyncio.Event) -> None:
+    async def _work_once(self, heard: asyncio.Event, alone: Callable[[], None]) -> None:
         assert self.bus is not None
         consumer = await self.bus.subscribe(GROUP, "worker")
         settings, outside = self.settings, self.outside
@@ -207,7 +207,7 @@ class LiveService:
             self.worker, self._taken_at = worker, outside.clock.monotonic()
             self.ready.set()
             while not heard.is_set():
-                await self._turn(worker)
+                await self._turn(worker, alone)
             while await worker.turn():
                 pass
             await worker.checkpoint()
@@ -215,19 +215,18 @@ class LiveService:
             await worker.bands.close()
             await consumer.close()
 
-    async def _turn(self, worker: LiveWorker) -> None:
-        assert self.bus is not None
+    async def _turn(self, worker: LiveWorker, alone: Callable[[], None]) -> None:
         taken = await worker.turn()
-        if self.settings.clock != "wall":
-            return
         clock, now = self.outside.clock, self.outside.clock.monotonic()
+        is_live = self.settings.clock == "wall"
         if taken:
             self._taken_at = now
-        elif worker.stream.watermark:
+        elif is_live and worker.stream.watermark:
             await worker.advance(clock.wall_ms() - IDLE_MS)
         if now - self._looked_at >= LOOK_SECONDS:
             self._looked_at = now
-            worker.stream.suppressed = await self._why_not(now)
+            await asyncio.to_thread(alone)
+            worker.stream.suppressed = await self._why_not(now) if is_live else ""
 
     async def _why_not(self, now: float) -> str:
         """Why nothing may be raised now, for all markets; "" where it may."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,11 +15,12 @@ class AlreadyWorking(Exception):
 
 
 @contextmanager
-def sole(engine: sa.Engine, name: str) -> Iterator[None]:
-    """Works alone under ``name`` while the body runs.
+def sole(engine: sa.Engine, name: str) -> Iterator[Callable[[], None]]:
+    """Works alone under ``name`` while the body runs; yields what finds out whether it does.
 
-    On PostgreSQL it is an advisory lock of a connection that stays open; beside a SQLite file it is
-    a lock on a file of its own. A store in memory is nobody else's anyway.
+    On PostgreSQL it is an advisory lock of a connection that stays open, and falls where that is
+    lost: what was yielded then raises DBAPIError. Beside a SQLite file it is a lock on a file of
+    its own. A store in memory is nobody else's anyway.
 
     Raises:
         AlreadyWorking: another process does.
@@ -29,15 +30,19 @@ def sole(engine: sa.Engine, name: str) -> Iterator[None]:
             locked = sa.text("SELECT pg_try_advisory_lock(hashtext(:name))")
             if not connection.execute(locked, {"name": f"marketcal {name}"}).scalar():
                 raise AlreadyWorking(f"another {name} works on this store")
-            yield
+            yield lambda: connection.execute(sa.text("SELECT 1")).close()
         return
     database = engine.url.database
     if not database or database.startswith((":", "file:")):
-        yield
+        yield _nothing
         return
     with Path(f"{database}.{name}.lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise AlreadyWorking(f"another {name} works on {database}") from None
-        yield
+        yield _nothing
+
+
+def _nothing() -> None:
+    """A lock on a file falls with the process alone."""

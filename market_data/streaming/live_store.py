@@ -222,6 +222,15 @@ def _replace(connection: sa.Connection, table: sa.Table, given: list[dict[str, A
         connection.execute(table.insert(), given)
 
 
+def drop_markets(connection: sa.Connection, market_ids: Iterable[str]) -> None:
+    """Forgets markets of which nothing is heard any more."""
+    given = [{"_market_id": one} for one in market_ids]
+    if given:
+        for table in (LIVE_MARKET, LIVE_JUDGED):
+            same = table.c.market_id == sa.bindparam("_market_id")
+            connection.execute(table.delete().where(same), given)
+
+
 def write_trades(connection: sa.Connection, new: Sequence[tuple[str, int]], before_ms: int) -> None:
     """Keeps trades that have counted, and forgets those from before an instant."""
     if new:

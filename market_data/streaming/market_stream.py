@@ -176,6 +176,17 @@ class MarketStream:
         self._roll_at = self.closed_until + MINUTE_MS + self.rules.lateness_ms
         self.ledger.sweep(self.watermark)
 
+    def forget(self, before_ms: int) -> list[str]:
+        """Gives up markets of which nothing was heard since an instant; which they were."""
+        gone = [
+            name
+            for name, one in self.markets.items()
+            if one.minutes.bar.end <= before_ms and one.ms < before_ms
+        ]
+        for name in gone:
+            del self.markets[name]
+        return gone
+
     def resume(self, closed_until: int, watermark: int) -> None:
         """Goes on behind a minute that was closed before; 0 is none."""
         if closed_until:
