@@ -41,6 +41,8 @@ from market_data.streaming.market_stream import MarketStream, MinuteClosed, Sign
 from market_data.streaming.volatility import Trigger
 
 _LOG = logging.getLogger("flows.live")
+_POISON = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What an event may do to whoever folds it; it is tried again, and then put aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +190,12 @@ class LiveWorker:
                 await self._consumer.put_aside(delivery, f"{event.reason}: {event.detail}"[:500])
                 self.counts["dead_letters"] += 1
                 continue
-            stream.apply((event,))
+            try:
+                stream.apply((event,))
+            except _POISON as error:
+                self.counts["refused"] += 1
+                await self._consumer.refuse(delivery, f"{type(error).__name__}: {error}"[:500])
+                continue
             undone.deliveries.append(delivery)
             self.counts["events"] += 1
             if isinstance(event, Feed):

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Literal
 
 import sqlalchemy as sa
+from polars.exceptions import PolarsError
 
 from calibration_service.alerts.outbox import Outbox
 from calibration_service.alerts.policy import AlertPolicy
@@ -27,7 +28,7 @@ from flows.live_polls import Polls
 from flows.stream_settings import StreamSettings
 from market_data.bus.opening import GROUP, BusPlan, open_bus
 from market_data.bus.port import Bus
-from market_data.errors import BusUnavailable, LakeError
+from market_data.errors import BusError, BusUnavailable, LakeError
 from market_data.lake import Lake
 from market_data.sole_worker import AlreadyWorking, sole
 from market_data.streaming.connection import Clock
@@ -42,7 +43,7 @@ GOODBYE_SECONDS = 5.0
 """How long connections and work under way get to end by themselves."""
 LOOK_SECONDS = 0.5
 """Between two looks at how far behind the loop is."""
-_MAY_PASS = (sa.exc.DBAPIError, LakeError, BusUnavailable, OSError)
+_MAY_PASS = (sa.exc.SQLAlchemyError, LakeError, BusError, PolarsError, OSError)
 IDLE_MS = 5_000
 """By the wall clock a minute closes this long after its end, where no event closes it before."""
 
@@ -151,8 +152,11 @@ class LiveService:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
             heard.set()
-            await asyncio.gather(*working)
+            ended = await asyncio.gather(*working, return_exceptions=True)
             await self.bus.close()
+        for error in ended:
+            if isinstance(error, BaseException):
+                raise error
 
     def _beside(
         self, publisher: Publisher, stop: asyncio.Event
@@ -208,8 +212,9 @@ class LiveService:
             self.ready.set()
             while not heard.is_set():
                 await self._turn(worker, alone)
-            while await worker.turn():
-                pass
+            until = outside.clock.monotonic() + GOODBYE_SECONDS
+            while await worker.turn() and outside.clock.monotonic() < until:
+                pass  # what this process has heard; another one may go on publishing
             await worker.checkpoint()
         finally:
             await worker.bands.close()
@@ -234,6 +239,9 @@ class LiveService:
         bound = self.settings.max_lag_seconds
         if bound and (await self.bus.lag(GROUP)).oldest_seconds > bound:
             return "LAGGING"
+        delay = self.worker.stream.delay_ms if self.worker else None
+        if bound and delay is not None and delay > bound * 1_000:
+            return "DELAYED"
         silent = now - self._taken_at > self.settings.stale_seconds
         return "NO_EVENTS" if silent else ""
 

@@ -83,10 +83,15 @@ class StreamSettings(BaseModel):
         30.0, gt=0, description="Silence of a connection after which its markets fire nothing."
     )
     max_lag_seconds: float = Field(
-        10.0, ge=0, description="Age of the oldest waiting event above which nothing fires; 0: any."
+        10.0,
+        ge=0,
+        description="Age of waiting or received events above which nothing fires; 0: any.",
     )
     max_ahead_seconds: float = Field(
-        60.0, gt=0, description="How far in the future an event may say that it happened."
+        60.0,
+        gt=0,
+        description="How far in the future an event may say that it happened, until the "
+        "usual difference of the clocks is known.",
     )
     checkpoint_seconds: float = Field(
         1.0, gt=0, le=60, description="Longest time between two checkpoints."

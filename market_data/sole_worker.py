@@ -30,7 +30,10 @@ def sole(engine: sa.Engine, name: str) -> Iterator[Callable[[], None]]:
             locked = sa.text("SELECT pg_try_advisory_lock(hashtext(:name))")
             if not connection.execute(locked, {"name": f"marketcal {name}"}).scalar():
                 raise AlreadyWorking(f"another {name} works on this store")
-            yield lambda: connection.execute(sa.text("SELECT 1")).close()
+            try:
+                yield lambda: connection.execute(sa.text("SELECT 1")).close()
+            finally:
+                connection.invalidate()  # in a pool it would hold the lock on
         return
     database = engine.url.database
     if not database or database.startswith((":", "file:")):

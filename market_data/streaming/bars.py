@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from market_data.streaming.events import MICRO, Span
+from market_data.streaming.events import MICRO, Span, is_probability
 
 MINUTE_MS = 60_000
 FIVE_MS = 300_000
@@ -103,6 +103,11 @@ class OpenBar:
         self.volume += size
         self.trades += 1
 
+    @property
+    def holds_something(self) -> bool:
+        """Whether anything happened in it."""
+        return bool(self.quotes or self.trades)
+
     def kept(self) -> tuple[Any, ...]:
         """What of it is kept when it closes: a quote that comes twice does not change it."""
         return self.open, self.high, self.low, self.close, self.volume, self.trades
@@ -126,7 +131,7 @@ class Minutes:
 
     Attributes:
         bar: the latest minute; the hot path folds into it.
-        carried: mid at the end of the last closed minute; NaN before any.
+        carried: mid at the end of the minutes that were given up; NaN before any.
         revised: starts of closed minutes that something late was folded into.
     """
 
@@ -152,7 +157,7 @@ class Minutes:
     def closed(self, start: int) -> Bar | None:
         """The minute as it stands; None where nothing happened in it."""
         bar = self._minutes.get(start)
-        if bar is None or not (bar.quotes or bar.trades):
+        if bar is None or not bar.holds_something:
             return None
         return self._as_bar([bar], MINUTE_MS, start)
 
@@ -160,19 +165,25 @@ class Minutes:
         """The five minutes from ``start``; None where nothing happened in them."""
         steps = range(start, start + FIVE_MS, MINUTE_MS)
         bars = [self._minutes[one] for one in steps if one in self._minutes]
-        bars = [one for one in bars if one.quotes or one.trades]
+        bars = [one for one in bars if one.holds_something]
         return self._as_bar(bars, FIVE_MS, start) if bars else None
 
-    def carry(self, start: int) -> None:
-        """Remembers the mid that a closed minute ended with."""
-        bar = self._minutes.get(start)
-        if bar is not None and bar.quotes:
-            self.carried = bar.close
+    def _mid_before(self, start: int) -> float:
+        """The mid that stood when a minute began."""
+        quoted = [one for one, bar in self._minutes.items() if one < start and bar.quotes]
+        return self._minutes[max(quoted)].close if quoted else self.carried
+
+    def starts(self, since: int) -> list[int]:
+        """Minutes that began at or after an instant and hold something."""
+        return [one for one, bar in self._minutes.items() if one >= since and bar.holds_something]
 
     def forget(self, before: int) -> None:
         """Gives up minutes that began before an instant; the latest stays."""
-        for start in [one for one in self._minutes if one < before and one != self.bar.start]:
-            del self._minutes[start]
+        old = sorted(one for one in self._minutes if one < before and one != self.bar.start)
+        for start in old:
+            bar = self._minutes.pop(start)
+            if bar.quotes:
+                self.carried = bar.close
 
     def _as_bar(self, bars: Sequence[OpenBar], interval_ms: int, start: int) -> Bar:
         quoted = [one for one in bars if one.quotes]
@@ -180,12 +191,19 @@ class Minutes:
             prices = (quoted[0].open, max(one.high for one in quoted),
                       min(one.low for one in quoted), quoted[-1].close)  # fmt: skip
         else:
-            prices = (self.carried,) * 4
+            prices = (self._mid_before(start),) * 4
         return Bar(
             self.market_id, interval_ms, start, *prices,
             sum(one.volume for one in bars), sum(one.trades for one in bars),
-            sum(one.quotes for one in bars), _realized(quoted, prices[0]),
+            sum(one.quotes for one in bars), self._realized(quoted, prices[0]),
         )  # fmt: skip
+
+    def _realized(self, bars: Iterable[OpenBar], price: float) -> float:
+        """Root of the sum of squares of the minutes' estimates; 0.0 where the mid stood still."""
+        if math.isnan(price) or not is_probability(self.market_id):
+            return math.nan
+        squares = [((_logit(one.high) - _logit(one.low)) / _PARKINSON) ** 2 for one in bars]
+        return math.sqrt(math.fsum(squares))
 
     def state(self) -> tuple[Any, ...]:
         """What `restored` makes the same of."""
@@ -201,14 +219,6 @@ class Minutes:
         made._minutes = {one.start: one for one in bars}
         made.bar, made.carried, made.revised = bars[-1], carried, set(revised)
         return made
-
-
-def _realized(bars: Iterable[OpenBar], price: float) -> float:
-    """Root of the sum of squares of the minutes' estimates; 0.0 where the mid stood still."""
-    if not 0.0 <= price <= 1.0:  # no mid, or the price of a contract that is no probability
-        return math.nan
-    squares = [((_logit(one.high) - _logit(one.low)) / _PARKINSON) ** 2 for one in bars]
-    return math.sqrt(math.fsum(squares))
 
 
 def _logit(price: float) -> float:

@@ -195,6 +195,19 @@ Event = (
     | Unreadable
 )
 
+FUTURES = "binance:"
+"""Beginning of the ids of contracts whose prices are no probabilities."""
+
+
+def is_probability(market_id: str) -> bool:
+    """Whether the prices of a market are probabilities, however small a contract's price may be.
+
+    >>> is_probability("polymarket:1"), is_probability("binance:DOGEUSDT@mark")
+    (True, False)
+    """
+    return not market_id.startswith(FUTURES)
+
+
 NEVER_DROPPED = (Trade, TickSize, NewMarket, Resolved, Feed, Unreadable)
 """Kinds of which no event may be lost, however great the pressure."""
 
@@ -238,8 +251,6 @@ def coalesce_key(event: Event) -> str:
     """
     if isinstance(event, Quote):
         return f"quote:{event.ms // 60_000}"
-    if isinstance(event, Mark):
-        return f"mark:{event.ms // 60_000}"
     if isinstance(event, Kline) and not event.is_closed:
         return f"kline:{event.interval}:{event.start_ms}"
     if isinstance(event, OpenInterest):

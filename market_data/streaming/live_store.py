@@ -7,12 +7,13 @@ delivered again, on the state that was.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from market_data.streaming.bars import Bar
 from market_data.streaming.volatility import Diagnostics, Trigger
@@ -78,6 +79,10 @@ LIVE_POSITION = sa.Table(
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("value", sa.JSON, nullable=False),
 )
+_INSERT: dict[str, Callable[[sa.Table], Any]] = {
+    "sqlite": sqlite.insert,
+    "postgresql": postgresql.insert,
+}
 _BAR_COLUMNS = (
     "market_id", "interval_ms", "start_ms", "open", "high", "low", "close", "volume",
     "trade_count", "realized_vol",
@@ -232,11 +237,15 @@ def drop_markets(connection: sa.Connection, market_ids: Iterable[str]) -> None:
 
 
 def write_trades(connection: sa.Connection, new: Sequence[tuple[str, int]], before_ms: int) -> None:
-    """Keeps trades that have counted, and forgets those from before an instant."""
-    if new:
-        rows = [{"identity": one, "ms": ms} for one, ms in new]
-        connection.execute(LIVE_TRADE.insert(), rows)
+    """Forgets trades from before an instant, and keeps those that have counted since.
+
+    One that is there already stays: the memory of a loop may be shorter than that of its store.
+    """
     connection.execute(LIVE_TRADE.delete().where(LIVE_TRADE.c.ms < before_ms))
+    rows = [{"identity": one, "ms": ms} for one, ms in new if ms >= before_ms]
+    if rows:
+        insert = _INSERT[connection.dialect.name](LIVE_TRADE)
+        connection.execute(insert.on_conflict_do_nothing(index_elements=["identity"]), rows)
 
 
 def read_trades(connection: sa.Connection) -> list[tuple[str, int]]:

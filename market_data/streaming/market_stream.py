@@ -29,6 +29,7 @@ from market_data.streaming.events import (
     Resolved,
     TickSize,
     Trade,
+    is_probability,
 )
 from market_data.streaming.volatility import (
     Book,
@@ -44,6 +45,10 @@ from market_data.streaming.volatility import (
 )
 
 _NAN = math.nan
+LONG_MS = 6 * 3_600_000
+"""A time without any event after which minutes are not closed one by one."""
+_SAMPLE = 64
+_DELAYS = 65
 _VENUE_INTERVALS = {"1m": MINUTE_MS, "5m": FIVE_MS}
 
 
@@ -146,7 +151,8 @@ class MarketStream:
         self.suppressed = ""
         self.ledger = ledger or Ledger(2 * rules.reopen_ms)
         self.recent = Recent(rules.recent)
-        self._roll_at = 0
+        self._roll_at = self._seen = self._oldest = 0
+        self._delays: deque[int] = deque(maxlen=_DELAYS)
         self._min_move = volatility.min_move
         self._fold: dict[type, Callable[[Any], None]] = {
             Quote: self._quote, Trade: self._trade, Mark: self._mark, Kline: self._kline,
@@ -159,6 +165,9 @@ class MarketStream:
         fold = self._fold
         for event in events:
             fold[type(event)](event)
+            self._seen += 1
+            if self._seen % _SAMPLE == 0:
+                self._delays.append(event.recv_ms - event.ms)
 
     def take_signals(self) -> list[Signal]:
         """What came out since the last time, in order."""
@@ -171,10 +180,23 @@ class MarketStream:
             self.watermark = now_ms
         if not self.closed_until:
             self._begin(now_ms)
-        while self.closed_until + MINUTE_MS + self.rules.lateness_ms <= now_ms:
+        until = now_ms - self.rules.lateness_ms
+        if until - self.closed_until > LONG_MS:
+            self._leap(until)
+        while self.closed_until + MINUTE_MS <= until:
             self._close(self.closed_until + MINUTE_MS)
         self._roll_at = self.closed_until + MINUTE_MS + self.rules.lateness_ms
         self.ledger.sweep(self.watermark)
+
+    def _leap(self, until: int) -> None:
+        """Closes the minutes of a long time in which something happened, and no others."""
+        ends: set[int] = set()
+        for market in self.markets.values():
+            for start in market.minutes.starts(self.closed_until):
+                ends |= {start + MINUTE_MS, start - start % FIVE_MS + FIVE_MS}
+        for end in sorted(one for one in ends if one <= until):
+            self._close(end)
+        self.closed_until = max(self.closed_until, until - until % MINUTE_MS)
 
     def forget(self, before_ms: int) -> list[str]:
         """Gives up markets of which nothing was heard since an instant; which they were."""
@@ -205,15 +227,20 @@ class MarketStream:
             return
         market = self.markets.get(quote.market_id) or self._market(quote.market_id, ms)
         mid = (quote.bid + quote.ask) * 0.5
-        if mid == mid:
-            bar = market.minutes.bar
-            if bar.start <= ms < bar.end and bar.start >= self.closed_until and not quote.span:
-                bar.quote(ms, key, mid)
-            elif not self._fold_elsewhere(market, quote, mid):
-                return
+        is_newer = ms > market.ms or (ms == market.ms and key >= market.key)
+        bar = market.minutes.bar
+        if (
+            mid == mid
+            and bar.start <= ms < bar.end
+            and bar.start >= self.closed_until
+            and (quote.span is None)
+        ):
+            bar.quote(ms, key, mid)
+        elif mid == mid or quote.span is not None:
+            self._fold_elsewhere(market, quote, mid, is_newer=is_newer)
         else:
             self.counts["ONE_SIDED"] += 1
-        if ms < market.ms or (ms == market.ms and key < market.key):
+        if not is_newer:
             return
         market.ms, market.key, market.recv_ms = ms, key, quote.recv_ms
         market.bid, market.ask = quote.bid, quote.ask
@@ -228,11 +255,20 @@ class MarketStream:
                     look = look_at_window(market.window, mid, market.book, rules, age)
                     self._judge(market, TriggerKind.MOVE, ms, look)
 
-    def _fold_elsewhere(self, market: LiveMarket, quote: Quote, mid: float) -> bool:
-        """Folds into another minute than the latest, or several quotes at once; False: too late."""
+    def _fold_elsewhere(
+        self, market: LiveMarket, quote: Quote, mid: float, *, is_newer: bool
+    ) -> None:
+        """Folds into another minute than the latest, or several quotes at once.
+
+        A book that has not changed for long comes with the time of its last change. Where it is
+        newer than what is known, it is the price that stands now, and counts from the open minute.
+        """
         bar = self._minute(market, quote.ms, "")
         if bar is None:
-            return False
+            if is_newer and mid == mid:
+                now = market.minutes.at(self.closed_until)
+                now.quote(self.closed_until, quote.key, mid)
+            return
         before = bar.kept()
         if quote.span is None:
             bar.quote(quote.ms, quote.key, mid)
@@ -240,21 +276,21 @@ class MarketStream:
             bar.span(quote.span)
         if bar.start < self.closed_until and bar.kept() != before:
             market.minutes.revised.add(bar.start)
-        return True
 
     def _trade(self, trade: Trade) -> None:
         ms = trade.ms
         if ms >= self._roll_at and not self._arrived(ms, trade.recv_ms):
             return
+        market = self.markets.get(trade.market_id) or self._market(trade.market_id, ms)
+        bar = self._minute(market, ms, "_TRADE")
+        if bar is None:
+            return
         if not self.ledger.is_new(trade.key, ms):
             self.counts["DUPLICATE_TRADE"] += 1
             return
-        market = self.markets.get(trade.market_id) or self._market(trade.market_id, ms)
-        bar = self._minute(market, ms, "_TRADE")
-        if bar is not None:
-            bar.trade(trade.size)
-            if bar.start < self.closed_until:
-                market.minutes.revised.add(bar.start)
+        bar.trade(trade.size)
+        if bar.start < self.closed_until:
+            market.minutes.revised.add(bar.start)
 
     def _mark(self, mark: Mark) -> None:
         ms = mark.ms
@@ -309,7 +345,7 @@ class MarketStream:
 
     def _market(self, market_id: str, ms: int) -> LiveMarket:
         if not self.closed_until:
-            self._begin(ms)
+            self._begin(ms if self.rules.max_ahead_ms is None else max(ms, self._oldest))
         minutes = Minutes(market_id, ms - ms % MINUTE_MS)
         market = self.markets[market_id] = LiveMarket(minutes, self.volatility)
         return market
@@ -317,11 +353,22 @@ class MarketStream:
     def _arrived(self, ms: int, recv_ms: int) -> bool:
         """Closes what an event shows to be over; False where its time cannot be true."""
         ahead = self.rules.max_ahead_ms
-        if ahead is not None and ms > recv_ms + ahead:
-            self.counts["AHEAD"] += 1
-            return False
+        if ahead is not None:
+            delay = self.delay_ms
+            bound = ahead if delay is None else self.rules.lateness_ms - delay
+            if ms > recv_ms + bound:
+                self.counts["AHEAD"] += 1
+                return False
+            self._oldest = recv_ms - self.rules.reopen_ms
         self.advance(ms)
         return True
+
+    @property
+    def delay_ms(self) -> float | None:
+        """How long after the venue's time events are received, the median of late ones; None before
+        enough have come. It holds the difference of the clocks too, and may be below 0."""
+        known = sorted(self._delays)
+        return known[len(known) // 2] if len(known) >= _DELAYS // 8 else None
 
     def _minute(self, market: LiveMarket, ms: int, what: str) -> OpenBar | None:
         """The minute that an event belongs to; None where it was closed too long ago."""
@@ -355,12 +402,11 @@ class MarketStream:
                 five = minutes.closed_five(end - FIVE_MS)
                 if five is not None:
                     fives.append(five)
-            minutes.carry(start)
             minutes.forget(end - self.rules.reopen_ms - FIVE_MS)
         self.signals.append(MinuteClosed(end, tuple(bars), tuple(fives), tuple(revised)))
 
     def _look_at(self, market: LiveMarket, bar: Bar) -> None:
-        if not 0.0 <= bar.close <= 1.0:
+        if math.isnan(bar.close) or not is_probability(bar.market_id):
             return
         kind, look = look_at_bar(bar, market.volumes, market.book, self.volatility)
         self._judge(market, kind, bar.end_ms, look)

@@ -16,6 +16,8 @@ from market_data.streaming.events import MICRO, Event, Kline, Mark
 from market_data.streaming.rejected import Rejected
 
 _NAN = math.nan
+_MOST = 1e12
+_EARLIEST_MS = 1_420_070_400_000
 
 
 class _Candle(msgspec.Struct, gc=False):
@@ -100,7 +102,7 @@ class FuturesParser:
         if not symbol:
             raise ValueError("s, k.s, ps: all missing")
         ms = update.event_ms or 0
-        if ms <= 0:
+        if ms < _EARLIEST_MS:
             self.counts["WITHOUT_EVENT_TIME"] += 1
             ms = recv_ms
         if update.kind == "markPriceUpdate":
@@ -121,7 +123,7 @@ def _kline(candle: _Candle, symbol: str, ms: int, recv_ms: int) -> Kline:
     prices = (candle.open, candle.high, candle.low, candle.close)
     if not all(math.isfinite(one) and one > 0.0 for one in prices):
         raise ValueError(f"k: prices {prices}")
-    if not (math.isfinite(candle.volume) and candle.volume >= 0.0):
+    if not 0.0 <= candle.volume < _MOST:
         raise ValueError(f"k.v: {candle.volume}")
     what = "closed" if candle.closed else str(ms)
     key = f"k{candle.interval}/{candle.start}/{what}"

@@ -8,6 +8,7 @@ for; the prices "0" and "1" of an empty side are no prices.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections import Counter
@@ -30,7 +31,9 @@ from market_data.streaming.rejected import Rejected
 
 _NAN = math.nan
 _SIDES = {"BUY": 1, "SELL": -1}
-_MAX_MS = 1 << 53
+_EARLIEST_MS, _MAX_MS = 1_420_070_400_000, 1 << 53  # 2015: seconds, and other mistakes, are before
+_LONGEST_KEY, _MOST_CONTRACTS = 300, 1e9
+_TOKEN = re.compile(r"[0-9A-Za-z_.:-]{0,128}")
 _NEW = Quote  # a local name for the hot path
 
 
@@ -196,7 +199,7 @@ class MarketChannelParser:
         _check(ms, bid, ask)
         self.counts["book"] += 1
         events.append(
-            _NEW(instrument.market_id, ms, f"b{message.hash}", recv_ms, bid, ask,
+            _NEW(instrument.market_id, ms, f"b{message.hash[:80]}", recv_ms, bid, ask,
                  bid_size, ask_size)
         )  # fmt: skip
 
@@ -219,7 +222,7 @@ class MarketChannelParser:
             if ask == 1.0:
                 ask = _NAN
             _check(ms, bid, ask)
-            key = f"c{change.side}{change.price}/{change.size}{change.hash}"
+            key = f"c{change.side}{change.price}/{change.size}{change.hash}"[:_LONGEST_KEY]
             events.append(_NEW(instrument.market_id, ms, key, recv_ms, bid, ask, _NAN, _NAN))
 
     def _best_bid_ask(self, message: _Message, recv_ms: int, events: list[Event], _: Any) -> None:
@@ -254,7 +257,7 @@ class MarketChannelParser:
         if not math.isfinite(price):
             raise _BadMessage("PRICE_OUT_OF_RANGE", f"price: {message.price!r}")
         size = _number(message.size, "size")
-        if not 0.0 <= size < 1e12:
+        if not 0.0 <= size < _MOST_CONTRACTS:
             raise _BadMessage("SIZE_UNREADABLE", f"size: {message.size!r}")
         same = (message.asset_id, str(ms), message.transaction_hash or "", message.price,
                 message.size, message.side)  # fmt: skip
@@ -262,7 +265,7 @@ class MarketChannelParser:
         if equal is not None:
             place = equal[same]
             equal[same] += 1
-        key = "t" + "/".join(same) + f"#{place}"
+        key = _bounded("t" + "/".join(same) + f"#{place}")
         side = _SIDES.get(message.side, 0)
         if not instrument.is_first:
             price, side = 1.0 - price, -side
@@ -306,6 +309,8 @@ class MarketChannelParser:
             return
         self.counts["market_resolved"] += 1
         winner = message.winning_asset_id or ""
+        if _TOKEN.fullmatch(winner) is None:
+            raise _BadMessage("FIELDS_UNREADABLE", "winning_asset_id: is no token")
         events.append(
             Resolved(market_id, message.timestamp, f"r{winner}", recv_ms, winner,
                      message.winning_outcome or "")
@@ -339,10 +344,17 @@ def _checked(level: _Level) -> tuple[float, float]:
 
 def _check(ms: int, bid: float, ask: float) -> None:
     """Refuses times that are none, and prices outside [0, 1]; NaN passes."""
-    if not 0 < ms < _MAX_MS:
+    if not _EARLIEST_MS <= ms < _MAX_MS:
         raise _BadMessage("TIME_UNREADABLE", f"timestamp: {ms}")
     if bid < 0.0 or bid > 1.0 or ask < 0.0 or ask > 1.0:
         raise _BadMessage("PRICE_OUT_OF_RANGE", f"best prices: {bid}, {ask}")
+
+
+def _bounded(key: str) -> str:
+    """A key that every store takes: a long or odd one is replaced by its digest."""
+    if len(key) <= _LONGEST_KEY and key.isprintable():
+        return key
+    return "t#" + hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _number(text: str, name: str) -> float:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from market_data.streaming.bars import FIVE_MS, MINUTE_MS, Bar, Minutes, OpenBar
-from market_data.streaming.events import Quote, Trade, merged
+from market_data.streaming.events import Mark, Quote, Trade, merged
 from market_data.streaming.market_stream import MarketStream, MinuteClosed, StreamRules
 from market_data.streaming.volatility import VolatilityRules
 
@@ -140,7 +140,7 @@ def test_a_late_quote_that_changes_nothing_is_no_revision() -> None:
 
 def test_what_comes_after_the_bound_changes_nothing_and_is_counted() -> None:
     stream = MarketStream(StreamRules(reopen_ms=60_000), VolatilityRules())
-    stream.apply([quote("m", START + 1_000, 0.4, 0.5)])
+    stream.apply([quote("m", START + 3_000, 0.4, 0.5)])
     stream.advance(START + 600_000)
     stream.take_signals()
     stream.apply([quote("m", START + 2_000, 0.8, 0.9), trade("m", START + 2_000, 0.5, 7, 1)])
@@ -149,6 +149,87 @@ def test_what_comes_after_the_bound_changes_nothing_and_is_counted() -> None:
     assert not [bar for one in closed for bar in (*one.bars, *one.revised, *one.fives)]
     assert stream.counts["TOO_LATE"] == 1
     assert stream.counts["TOO_LATE_TRADE"] == 1
+
+
+def test_an_old_book_that_is_newer_than_what_is_known_is_the_price_from_now_on() -> None:
+    stream = MarketStream(StreamRules(reopen_ms=60_000), VolatilityRules())
+    stream.apply([quote("m", START + 1_000, 0.4, 0.5)])
+    stream.advance(START + 600_000)
+    stream.take_signals()
+    stream.apply([quote("m", START + 90_000, 0.8, 0.9)])  # read over REST after a gap
+    stream.advance(START + 700_000)
+    closed = [one for one in stream.take_signals() if isinstance(one, MinuteClosed)]
+    bars = [bar for one in closed for bar in (*one.revised, *one.bars)]
+    assert [bar.close for bar in bars] == [pytest.approx(0.85)]
+    assert bars[0].start_ms == closed[0].end_ms - MINUTE_MS
+    assert stream.markets["m"].mid == pytest.approx(0.85)
+
+
+def test_a_late_trade_has_the_mid_that_stood_before_its_minute() -> None:
+    stream = MarketStream(StreamRules(), VolatilityRules())
+    stream.apply([quote("m", START + 1_000, 0.4, 0.6), quote("m", START + 181_000, 0.8, 1.0)])
+    stream.advance(START + 243_000)
+    stream.take_signals()
+    stream.apply([trade("m", START + 70_000, 0.5, 7, 1)])
+    stream.advance(START + 303_000)
+    revised = [
+        bar for one in stream.take_signals() if isinstance(one, MinuteClosed) for bar in one.revised
+    ]
+    assert [(bar.start_ms, bar.close) for bar in revised] == [(START + MINUTE_MS, 0.5)]
+
+
+def test_quotes_that_were_merged_into_an_empty_side_keep_their_mids() -> None:
+    one = merged(quote("m", START + 1_000, 0.4, 0.42), quote("m", START + 2_000, NAN, 0.42))
+    stream = MarketStream(StreamRules(), VolatilityRules())
+    stream.apply([one])
+    stream.advance(START + 63_000)
+    (closed,) = [got for got in stream.take_signals() if isinstance(got, MinuteClosed)]
+    assert [bar.close for bar in closed.bars] == [pytest.approx(0.41)]
+    assert math.isnan(stream.markets["m"].mid)
+
+
+def test_a_year_without_events_is_leapt_over() -> None:
+    stream = MarketStream(StreamRules(), VolatilityRules())
+    stream.apply([quote("m", START + 1_000, 0.4, 0.5)])
+    later = START + 365 * 86_400_000
+    stream.apply([quote("m", later, 0.6, 0.7)])
+    closed = [one for one in stream.take_signals() if isinstance(one, MinuteClosed)]
+    assert len(closed) == 2
+    assert [bar.close for bar in closed[0].bars] == [pytest.approx(0.45)]
+    assert [bar.close for bar in closed[1].fives] == [pytest.approx(0.45)]
+    assert stream.closed_until == (later - 2_000) // MINUTE_MS * MINUTE_MS
+
+
+def test_a_quote_of_the_past_does_not_begin_a_fresh_store_there() -> None:
+    stream = MarketStream(StreamRules(max_ahead_ms=60_000), VolatilityRules())
+    old = Quote("m", START - 86_400_000, "k", START, 0.4, 0.5, 1.0, 1.0)
+    stream.apply([old, quote("m", START + 70_000, 0.6, 0.7)])
+    assert stream.closed_until >= START - 300_000
+
+
+def test_one_market_whose_clock_is_ahead_makes_no_other_late() -> None:
+    stream = MarketStream(StreamRules(max_ahead_ms=60_000), VolatilityRules())
+    for number in range(3_000):
+        ms = START + number * 10
+        stream.apply([Quote("m", ms, f"k{number}", ms + 80, 0.4, 0.5, 1.0, 1.0)])
+    now = START + 30_000
+    stream.apply([Quote("other", now + 58_000, "k", now + 80, 0.4, 0.5, 1.0, 1.0)])
+    assert stream.counts["AHEAD"] == 1
+    stream.apply([Quote("m", now + 10_000, "later", now + 10_080, 0.8, 0.9, 1.0, 1.0)])
+    stream.advance(now + 40_000)
+    (closed,) = [got for got in stream.take_signals() if isinstance(got, MinuteClosed)]
+    assert closed.bars[0].high == pytest.approx(0.85)
+    assert not stream.counts["LATE"]
+
+
+def test_the_price_of_a_contract_is_no_probability_however_small_it_is() -> None:
+    stream = MarketStream(StreamRules(), VolatilityRules())
+    marks = [Mark("binance:DOGEUSDT@mark", START + n * 1_000, f"m{n}", START, 0.2 + n / 1e3, NAN,
+                  NAN) for n in range(5)]  # fmt: skip
+    stream.apply(marks)
+    stream.advance(START + 63_000)
+    closed = [one for one in stream.take_signals() if isinstance(one, MinuteClosed)]
+    assert math.isnan(closed[0].bars[0].realized_vol)
 
 
 def test_a_time_far_ahead_of_its_receipt_closes_nothing() -> None:
@@ -192,6 +273,5 @@ def test_a_state_written_and_read_again_folds_on_the_same() -> None:
     again = Minutes.restored(minutes.state())
     for one in (minutes, again):
         one.at(START + 70_000).quote(START + 70_000, "b", 0.6)
-        one.carry(START)
     assert again.state() == minutes.state()
     assert again.closed_five(START) == minutes.closed_five(START)

@@ -66,7 +66,9 @@ def test_receipt_is_no_part_of_an_identity_and_everything_else_is() -> None:
 def test_what_must_not_be_dropped_has_no_coalescing_key() -> None:
     keys = {kind_of(event): coalesce_key(event) for event in EVENTS}
     kept = {kind for kind, key in keys.items() if not key}
-    assert kept == {"trade", "tick_size", "new_market", "resolved", "kline", "feed", "unreadable"}
+    assert kept == {
+        "trade", "tick_size", "new_market", "resolved", "kline", "feed", "unreadable", "mark",
+    }  # fmt: skip
 
 
 def test_merging_is_the_same_in_either_order() -> None:
