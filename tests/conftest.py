@@ -44,6 +44,8 @@ from market_data.replay.server import serve
 from market_data.replay.simulate import SimulationConfig
 from market_data.replay.simulate_records import simulate
 
+pytest_plugins = ["tests.postgresql_server"]
+
 hypothesis.settings.register_profile("suite", deadline=None)  # machines are shared
 hypothesis.settings.load_profile("suite")
 

