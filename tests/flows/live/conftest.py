@@ -89,12 +89,14 @@ class Machine:
     folder: Path
     bands: Bands | None = None
     died: int = 0
+    url: str = ""
     facts: Facts = field(default_factory=Facts)
     pace: Pace = field(default_factory=lambda: Pace(checkpoint_seconds=0.0, checkpoint_events=700))
     clock: Callable[[], float] = field(default_factory=lambda: itertools.count().__next__)
 
     def __post_init__(self) -> None:
-        self.engine = write_ahead(sa.create_engine(f"sqlite:///{self.folder / 'control.db'}"))
+        url = self.url or f"sqlite:///{self.folder / 'control.db'}"
+        self.engine = write_ahead(sa.create_engine(url))
         self.bus = InProcessBus(["live"], Codec(), merged, self.clock, bound=10_000_000)
 
     def know(self, markets: set[str]) -> None:

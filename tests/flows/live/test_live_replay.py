@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from market_data.streaming.bars import MINUTE_MS
 from market_data.streaming.events import MICRO, Quote, Trade
@@ -66,6 +68,33 @@ async def test_a_loop_that_dies_again_and_again_changes_nothing(
     assert machine.died >= 20
     assert machine.bars() == calm.bars()
     assert machine.alerts() == calm.alerts()
+
+
+async def test_postgresql_holds_what_sqlite_does(
+    calm: Machine, tmp_path: Path, day: Day, postgresql: str
+) -> None:
+    admin = sa.create_engine(postgresql, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with admin.connect() as connection:
+        connection.execute(sa.text("CREATE DATABASE live_worker"))
+    machine = Machine(tmp_path, url=postgresql.replace("/postgres?", "/live_worker?"))
+    machine.know(day.markets)
+    await machine.publish(disturbed(day.events, seed=7))
+    await machine.work(die_at=[3_000, 9_000])
+    assert machine.bars() == calm.bars()
+    assert machine.alerts() == calm.alerts()
+    machine.engine.dispose()
+
+
+async def test_an_event_that_cannot_be_folded_goes_aside_and_the_stream_goes_on(
+    machine: Machine, day: Day
+) -> None:
+    poison = Trade("polymarket:x", "soon", "k", 0, 0.4, 1, 1)  # type: ignore[arg-type]
+    await machine.publish([*day.events[:500], poison, *day.events[500:1_500]])
+    worker = await machine.work()
+    (letter,) = await machine.bus.dead_letters()
+    assert letter.reason.startswith("TypeError")
+    assert letter.attempts == 5
+    assert worker.counts["events"] == 1_500
 
 
 async def test_a_second_pass_over_the_same_events_changes_nothing(
