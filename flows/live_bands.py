@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -24,18 +24,12 @@ from marketcal.errors import MarketcalError
 _LOG = logging.getLogger("flows.live")
 ITEMS = 250
 """Series of one call."""
+LEVELS = 5
+"""Of a forecast, see `levels_of`."""
 LATE = "FORECAST_LATE"
 REFUSED = "FORECAST_REFUSED"
 TOO_SHORT = 2
 """A series with fewer prices has no forecast."""
-
-
-@dataclass(frozen=True, slots=True)
-class Issued:
-    """A band, and whether measured outcomes stand behind its levels."""
-
-    band: Band
-    is_corrected: bool
 
 
 class Bands(Protocol):
@@ -43,7 +37,7 @@ class Bands(Protocol):
 
     async def issue(
         self, issued_ms: int, series: Mapping[str, NDArray[np.float64]]
-    ) -> dict[str, Issued]:
+    ) -> dict[str, Band]:
         """Bands of closes that end at ``issued_ms``; a market without one is left out."""
         ...
 
@@ -67,21 +61,22 @@ class GatewayBands:
         self._steps = steps
         self._model = model
         self._timeout = timeout
+        self._turn = asyncio.Lock()
 
     async def issue(
         self, issued_ms: int, series: Mapping[str, NDArray[np.float64]]
-    ) -> dict[str, Issued]:
-        """Bands from the gateway; raises MarketcalError where a call fails."""
-        names = list(series)
-        found: dict[str, Issued] = {}
-        for begin in range(0, len(names), ITEMS):
-            part = names[begin : begin + ITEMS]
-            found |= await self._ask(issued_ms, {name: series[name] for name in part})
-        return found
+    ) -> dict[str, Band]:
+        """Bands from the gateway, one call at a time; what it did not answer as asked is left out.
+
+        Raises:
+            MarketcalError: the call fails.
+        """
+        async with self._turn:
+            return await self._ask(issued_ms, series)
 
     async def _ask(
         self, issued_ms: int, series: Mapping[str, NDArray[np.float64]]
-    ) -> dict[str, Issued]:
+    ) -> dict[str, Band]:
         at = datetime.fromtimestamp(issued_ms / 1_000, UTC)
         asked: dict[str, Any] = {"model": self._model} if self._model else {}
         items = [
@@ -92,12 +87,17 @@ class GatewayBands:
             for name, values in series.items()
         ]  # fmt: skip
         answer = await self._client.batch_forecast(items, timeout=self._timeout)
+        if len(answer.results) != len(series):
+            _LOG.warning("%d forecasts for %d series", len(answer.results), len(series))
         found = {}
-        for name, result in zip(series, answer.results, strict=True):
-            if result.WhichOneof("result") == "forecast":
-                found[name] = _issued(issued_ms, result.forecast)
-            else:
+        for name, result in zip(series, answer.results, strict=False):
+            if result.WhichOneof("result") != "forecast":
                 _LOG.warning("no forecast of %s: %s", name, result.error.message)
+                continue
+            try:
+                found[name] = _issued(issued_ms, result.forecast, self._steps)
+            except BadForecast as error:
+                _LOG.warning("no usable forecast of %s: %s", name, error)
         return found
 
 
@@ -107,17 +107,29 @@ def levels_of(policy: AlertPolicy) -> tuple[float, float, float, float, float]:
             policy.alert_high_level)  # fmt: skip
 
 
-def _issued(issued_ms: int, answer: Any) -> Issued:
-    """A band of a ForecastResponse: corrected where it has that, as the model gave it otherwise."""
+class BadForecast(ValueError):
+    """A forecast is not what was asked for; the message says in what."""
+
+
+def _issued(issued_ms: int, answer: Any, steps: int) -> Band:
+    """A band of a ForecastResponse: corrected where it has that, as the model gave it otherwise.
+
+    Raises:
+        BadForecast: it has not the paths, steps or numbers that were asked for.
+    """
     meta = answer.meta
     paths = [tuple(path.values) for path in answer.conformal_paths or answer.quantile_paths]
+    if len(paths) != LEVELS or any(len(path) != steps for path in paths):
+        lengths = ", ".join(str(len(path)) for path in paths) or "no"
+        raise BadForecast(f"paths of {lengths} steps, and {LEVELS} of {steps} were asked for")
+    if not all(math.isfinite(value) for path in paths for value in path):
+        raise BadForecast("a number of it is none")
     reason = ""
     if meta.fallback_used:
         reasons = meta.DESCRIPTOR.fields_by_name["fallback_reason"].enum_type
         reason = reasons.values_by_number[meta.fallback_reason].name
-    return Issued(
-        band_from(issued_ms, paths, meta.model_name, reason), bool(answer.conformal_paths)
-    )
+    band = band_from(issued_ms, paths, meta.model_name, reason)
+    return replace(band, is_corrected=bool(answer.conformal_paths))
 
 
 def band_from(
@@ -143,7 +155,7 @@ class BaselineBands:
 
     def issue(
         self, issued_ms: int, series: Mapping[str, NDArray[np.float64]], reason: str
-    ) -> dict[str, Issued]:
+    ) -> dict[str, Band]:
         """Bands of all series at once; ``reason`` says why the model did not answer."""
         if not series:
             return {}
@@ -155,7 +167,7 @@ class BaselineBands:
             self._model, stacked, horizon_steps=self._steps, levels=self._levels, transform=LOGIT
         )
         return {
-            name: Issued(band_from(issued_ms, given.quantiles[row].T, self._model, reason), False)
+            name: band_from(issued_ms, given.quantiles[row].T, self._model, reason)
             for row, name in enumerate(series)
         }
 
@@ -168,7 +180,7 @@ class LocalBands:
 
     async def issue(
         self, issued_ms: int, series: Mapping[str, NDArray[np.float64]]
-    ) -> dict[str, Issued]:
+    ) -> dict[str, Band]:
         """Bands of the baseline."""
         return self._baseline.issue(issued_ms, series, "")
 
@@ -179,7 +191,7 @@ class Waiting:
 
     issued_ms: int
     series: dict[str, NDArray[np.float64]]
-    task: asyncio.Task[dict[str, Issued]]
+    task: asyncio.Task[dict[str, Band]]
 
 
 @dataclass(slots=True)
@@ -201,35 +213,48 @@ class BandBook:
     bands: Bands
     baseline: BaselineBands
     wait_seconds: float
-    issued: dict[str, list[Issued]] = field(default_factory=dict)
-    fresh: list[tuple[str, Issued]] = field(default_factory=list)
+    issued: dict[str, list[Band]] = field(default_factory=dict)
+    fresh: list[tuple[str, Band]] = field(default_factory=list)
     late: int = 0
     _waiting: list[Waiting] = field(default_factory=list)
 
     def begin(self, issued_ms: int, series: dict[str, NDArray[np.float64]]) -> None:
-        """Asks for bands; a market that is too short for one is left out."""
+        """Asks for bands, of ``ITEMS`` markets at once: one part may fail without the others.
+
+        A market that is too short for one is left out.
+        """
         usable = {
             name: values
             for name, values in series.items()
             if np.count_nonzero(np.isfinite(values)) >= TOO_SHORT
         }
-        if usable:
-            task = asyncio.create_task(self.bands.issue(issued_ms, usable))
-            self._waiting.append(Waiting(issued_ms, usable, task))
+        names = list(usable)
+        for begin in range(0, len(names), ITEMS):
+            part = {name: usable[name] for name in names[begin : begin + ITEMS]}
+            task = asyncio.create_task(self.bands.issue(issued_ms, part))
+            self._waiting.append(Waiting(issued_ms, part, task))
 
     async def settle(self) -> None:
         """Waits until what was asked for is there, or something stands in for it."""
         asked, self._waiting = self._waiting, []
+        if not asked:
+            return
+        tasks = [one.task for one in asked]
+        try:
+            await asyncio.wait(tasks, timeout=self.wait_seconds)
+        finally:
+            for task in tasks:
+                task.cancel()  # those that are not done
+        await asyncio.gather(*tasks, return_exceptions=True)
         for waiting in asked:
-            await self._take(waiting)
+            self._take(waiting)
 
-    async def _take(self, waiting: Waiting) -> None:
-        found: dict[str, Issued] = {}
+    def _take(self, waiting: Waiting) -> None:
+        found: dict[str, Band] = {}
         reason = REFUSED
         try:
-            async with asyncio.timeout(self.wait_seconds):
-                found = await waiting.task
-        except TimeoutError:
+            found = waiting.task.result()
+        except asyncio.CancelledError:
             reason = LATE
         except MarketcalError as error:
             _LOG.warning("no forecasts for %d: %s", waiting.issued_ms, error)
@@ -241,26 +266,31 @@ class BandBook:
             self.keep(name, issued)
             self.fresh.append((name, issued))
 
-    def keep(self, market_id: str, issued: Issued) -> None:
+    def keep(self, market_id: str, issued: Band) -> None:
         """Takes a band of a market over."""
         self.issued[market_id] = [*self.issued.get(market_id, [])[-1:], issued]
 
-    def before(self, market_id: str, at_ms: int) -> Issued | None:
+    def before(self, market_id: str, at_ms: int) -> Band | None:
         """The latest band that was issued before an instant."""
         for one in reversed(self.issued.get(market_id, [])):
-            if one.band.issued_ms < at_ms:
+            if one.issued_ms < at_ms:
                 return one
         return None
 
     def age_ms(self, market_id: str, now_ms: int) -> float:
         """Age of the latest band; infinite without one."""
         found = self.issued.get(market_id)
-        return now_ms - found[-1].band.issued_ms if found else math.inf
+        return now_ms - found[-1].issued_ms if found else math.inf
 
-    def take_fresh(self) -> list[tuple[str, Issued]]:
+    def take_fresh(self) -> list[tuple[str, Band]]:
         """Bands that came since the last time."""
         taken, self.fresh = self.fresh, []
         return taken
+
+    def forget(self, market_ids: Iterable[str]) -> None:
+        """Gives up the bands of markets."""
+        for market_id in market_ids:
+            self.issued.pop(market_id, None)
 
     async def close(self) -> None:
         """Gives up what is under way."""

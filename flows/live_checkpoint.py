@@ -12,7 +12,6 @@ import sqlalchemy as sa
 
 from calibration_service.alerts.state import MarketState, read_state, write_state
 from calibration_service.alerts.values import Band
-from flows.live_bands import Issued
 from flows.live_facts import Facts, MarketFacts
 from market_data.streaming.bars import Minutes
 from market_data.streaming.live_store import FoldedRow, JudgedRow, read_folded, read_judged
@@ -50,7 +49,7 @@ class Restored:
 
     markets: dict[str, LiveMarket] = field(default_factory=dict)
     watched: dict[str, Watched] = field(default_factory=dict)
-    issued: dict[str, list[Issued]] = field(default_factory=dict)
+    issued: dict[str, list[Band]] = field(default_factory=dict)
 
 
 def fold_row(market: LiveMarket) -> FoldedRow:
@@ -64,7 +63,7 @@ def fold_row(market: LiveMarket) -> FoldedRow:
 
 
 def judged_row(
-    watched: Watched, issued: Sequence[Issued], facts: MarketFacts, market: LiveMarket | None
+    watched: Watched, issued: Sequence[Band], facts: MarketFacts, market: LiveMarket | None
 ) -> JudgedRow:
     """What is known of a market beside its stream, as it is kept; it changes once a minute."""
     told = (facts.told_tick, facts.open_interest)
@@ -100,7 +99,7 @@ def restore(connection: sa.Connection, stream: MarketStream, facts: Facts) -> Re
             restored.watched[row.market_id] = Watched(
                 read_state(alerts), row.resolved_ms, row.winner
             )
-            restored.issued[row.market_id] = [Issued(_band(one[:-1]), one[-1]) for one in issued]
+            restored.issued[row.market_id] = [_band(one) for one in issued]
             if row.market_id in restored.markets:
                 restored.markets[row.market_id].diagnostics = row.diagnostics
     stream.markets.update(restored.markets)
@@ -131,13 +130,12 @@ def _market(folded: Sequence[Any], stream: MarketStream) -> LiveMarket:
     return market
 
 
-def _plain(issued: Issued) -> tuple[Any, ...]:
-    band = issued.band
+def _plain(band: Band) -> tuple[Any, ...]:
     return (band.issued_ms, band.step_ms, band.low, band.high, band.inner_low, band.inner_high,
-            band.model, band.fallback_reason, issued.is_corrected)  # fmt: skip
+            band.model, band.fallback_reason, band.is_corrected)  # fmt: skip
 
 
 def _band(found: Sequence[Any]) -> Band:
-    issued_ms, step_ms, low, high, inner_low, inner_high, model, reason = found
+    issued_ms, step_ms, low, high, inner_low, inner_high, model, reason, is_corrected = found
     sides = (tuple(low), tuple(high), tuple(inner_low), tuple(inner_high))
-    return Band(issued_ms, step_ms, *sides, model, reason)
+    return Band(issued_ms, step_ms, *sides, model, reason, is_corrected)

@@ -30,7 +30,7 @@ class _Market:
 
 
 class History:
-    """Bars by market; what is older than 26 hours is forgotten."""
+    """Bars by market; what is older than 26 hours is forgotten, and with its last bar a market."""
 
     def __init__(self) -> None:
         self._markets: dict[str, _Market] = {}
@@ -65,6 +65,13 @@ class History:
         for market in self._markets.values():
             market.fives = {end: one for end, one in market.fives.items() if end >= oldest}
             market.minutes = {end: one for end, one in market.minutes.items() if end >= hour_ago}
+        self._markets = {
+            name: market for name, market in self._markets.items() if market.fives or market.minutes
+        }
+
+    def has(self, market_id: str) -> bool:
+        """Whether a bar of a market is known."""
+        return market_id in self._markets
 
     def market_ids(self) -> list[str]:
         """The markets that are known, by id."""

@@ -7,6 +7,7 @@ from, and what becomes of the alerts, is not its business.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -17,13 +18,19 @@ from calibration_service.alerts.values import Alert, Observation
 from flows.live_bands import BandBook
 from flows.live_checkpoint import Watched
 from flows.live_facts import Facts
-from flows.live_history import History
+from flows.live_history import KEPT_MS, History
 from market_data.streaming.bars import FIVE_MS, MINUTE_MS, Bar
 from market_data.streaming.events import OpenInterest, Resolved, TickSize
 from market_data.streaming.market_stream import MinuteClosed
 
 OLD_BAND_MS = 6 * FIVE_MS
 """A market in which nothing happens gets a new band when its last one is as old as this."""
+
+
+def _is_done(watched: Watched, now_ms: int) -> bool:
+    if watched.resolved_ms is not None:
+        return watched.resolved_ms < now_ms - KEPT_MS
+    return watched.alerts.breach is None
 
 
 def _never(_market_id: str) -> str:
@@ -106,8 +113,24 @@ class Judge:
     def look_ahead(self, end_ms: int) -> None:
         """Asks for bands where a five-minute bar ends; after `minute`, whose alerts come first."""
         if end_ms % FIVE_MS == 0:
-            self.history.forget(end_ms)
+            self.forget(end_ms)
             self.forecast(end_ms)
+
+    def forget(self, now_ms: int) -> None:
+        """Gives up bars, and markets that nothing is looked back on any more.
+
+        These are markets without a bar for 26 hours: resolved ones as long after that, others
+        where no breach is under way. One whose state somebody has not taken note of stays.
+        """
+        self.history.forget(now_ms)
+        gone = [
+            name
+            for name, one in self.watched.items()
+            if not (name in self.touched or self.history.has(name)) and _is_done(one, now_ms)
+        ]
+        for market_id in gone:
+            del self.watched[market_id]
+        self.bands.forget(gone)
 
     def _pending(self) -> set[str]:
         """Markets with a breach under way, which a minute without events carries on too."""
@@ -122,7 +145,8 @@ class Judge:
         return self._judge(bar)
 
     def _judge(self, bar: Bar) -> tuple[Alert, ...]:
-        if not 0.0 <= bar.close <= 1.0 or bar.market_id in self._muted:
+        is_price = math.isnan(bar.close) or 0.0 <= bar.close <= 1.0  # NaN: trades alone
+        if not is_price or bar.market_id in self._muted:
             return ()
         watched = self.state_of(bar.market_id)
         if watched.is_over(bar.end_ms):
@@ -136,7 +160,6 @@ class Judge:
 
     def _observation(self, bar: Bar) -> Observation:
         facts = self.facts.of(bar.market_id)
-        issued = self.bands.before(bar.market_id, bar.end_ms)
         recent, mean, hours = self.history.volumes(bar.market_id, bar.end_ms)
         return Observation(
             market_id=bar.market_id,
@@ -144,14 +167,13 @@ class Judge:
             price=bar.close,
             high=bar.high,
             low=bar.low,
-            band=issued.band if issued else None,
+            band=self.bands.before(bar.market_id, bar.end_ms),
             volume_60m=recent,
             mean_hourly_volume_24h=mean,
             volume_history_hours=hours,
             open_interest_change_60m=facts.open_interest_change(bar.end_ms),
             ambiguity=facts.ambiguity,
             trust=facts.trust,
-            low_confidence=issued is not None and not issued.is_corrected,
             tick_size=facts.tick,
             suppressed=self._suppressed(bar.market_id),
         )

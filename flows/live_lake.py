@@ -10,7 +10,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from calibration_service.alerts import store as alert_store
-from calibration_service.alerts.values import Alert, Direction, Fact, Reason, Severity
+from calibration_service.alerts.values import Alert, Direction, Fact, Severity, reason_of
 from market_data.lake import Lake, polars_schema
 from market_data.streaming import live_store
 from market_data.streaming.bars import FIVE_MS, MINUTE_MS, Bar
@@ -92,7 +92,7 @@ def alerts_from(rows: pl.DataFrame) -> list[Alert]:
             rule=row["rule"],
             direction=Direction(row["direction"]),
             episode_id=row["episode_id"],
-            reason_codes=tuple(Reason(code) for code in row["reason_codes"]),
+            reason_codes=tuple(map(reason_of, row["reason_codes"])),
             evidence=tuple(Fact(*one) for one in json.loads(row["evidence"])),
             explanation_lines=tuple(row["explanation"]),
             policy_version=row["policy_version"],

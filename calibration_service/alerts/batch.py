@@ -50,8 +50,8 @@ def _folded(rows: pl.DataFrame, policy: AlertPolicy) -> Iterator[Alert]:
 
 
 def _observation(row: dict[str, Any]) -> Observation:
-    if row["low_confidence"] is None:
-        raise BadObservation("low_confidence: is null; say whether it is or not")
     numbers = {name: math.nan if row[name] is None else row[name] for name in _NUMBERS}
     band = None if row["band"] is None else band_of(row["band"])
+    if band is not None and band.is_corrected is None:
+        raise BadObservation("band.is_corrected: is null; say whether it is or not")
     return Observation(**row | numbers | {"band": band, "suppressed": row["suppressed"] or ""})

@@ -148,16 +148,16 @@ def _alert(
     observation: Observation,
     policy: AlertPolicy,
 ) -> Alert:
-    market, at_ms = observation.market_id, observation.at_ms
+    market, start = observation.market_id, breach.start_ms
     evidence = facts(breach, observation, policy)
     return Alert(
-        alert_id=derived_id(at_ms, market, RULE, breach.start_ms, int(severity)),
+        alert_id=derived_id(start, market, RULE, start, int(severity)),
         market_id=market,
-        at_ms=at_ms,
+        at_ms=observation.at_ms,
         severity=severity,
         rule=RULE,
         direction=breach.direction,
-        episode_id=derived_id(breach.start_ms, market, RULE, breach.start_ms),
+        episode_id=derived_id(start, market, RULE, start),
         reason_codes=codes,
         evidence=evidence,
         explanation_lines=explain(breach.direction, codes, evidence),

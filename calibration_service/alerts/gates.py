@@ -10,8 +10,8 @@
 - *Gate 3*: the question is not too ambiguous.
 
 HIGH has both structures of gate 2, MED one, FYI none. Ambiguity or trust that is unknown or not
-enough, or an unknown tick, makes FYI of anything; low confidence takes one severity away. A missing
-input counts as no structure and leaves its code.
+enough, or an unknown tick, makes FYI of anything; a band that was left and has no measured outcomes
+behind it takes one severity away. A missing input counts as no structure and leaves its code.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from calibration_service.alerts.values import Fact, Observation, Reason, Severit
 
 _ROUNDING = 1e-9
 """Slack of a move: prices are ticks in binary."""
-SMALLEST_MEAN_USD = 0.01
-"""Mean hourly volume below which there is no usual volume to be a multiple of."""
+SMALLEST_MEAN_CONTRACTS = 0.01
+"""Mean contracts an hour below which there is no usual volume to be a multiple of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def judge(breach: Breach, observation: Observation, policy: AlertPolicy) -> Verd
     caps = _caps(observation, policy)
     found = sum(code in (Reason.OPEN_INTEREST_DROP, Reason.VOLUME_BURST) for code in structures)
     severity = Severity.FYI if caps else Severity(1 + found)
-    dampened = (Reason.LOW_CONFIDENCE,) if observation.low_confidence else ()
+    dampened = () if breach.reference.band.is_corrected else (Reason.LOW_CONFIDENCE,)
     if dampened:
         severity = Severity(max(Severity.FYI, severity - 1))
     left: tuple[Reason, ...] = (Reason.BAND_LEFT,)
@@ -79,7 +79,7 @@ def smallest_move(observation: Observation, policy: AlertPolicy) -> float:
 def volume_ratio(observation: Observation) -> float:
     """Volume of the last hour over the mean hour of the day before; NaN where unknown."""
     volume, mean = observation.volume_60m, observation.mean_hourly_volume_24h
-    known = math.isfinite(volume) and math.isfinite(mean) and mean >= SMALLEST_MEAN_USD
+    known = math.isfinite(volume) and math.isfinite(mean) and mean >= SMALLEST_MEAN_CONTRACTS
     ratio = volume / mean if known else math.nan
     return ratio if math.isfinite(ratio) else math.nan
 

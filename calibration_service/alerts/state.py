@@ -9,8 +9,10 @@ import msgspec
 from calibration_service.alerts.errors import BadState
 from calibration_service.alerts.values import Band, Direction
 
-VERSION = 1
-"""Of the JSON; a checkpoint of another version is refused."""
+VERSION = 2
+"""Of the JSON that is written."""
+_READ = (1, VERSION)
+"""Versions that are read: 1 does not say whether a band is corrected, which counts as no."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,6 @@ def read_state(text: str) -> MarketState:
         found = msgspec.json.decode(text, type=_Checkpoint)
     except msgspec.DecodeError as error:
         raise BadState(f"the state of a market cannot be read: {error}") from None
-    if found.version != VERSION:
-        raise BadState(f"version: is {found.version}, and {VERSION} was expected")
+    if found.version not in _READ:
+        raise BadState(f"version: is {found.version}, and one of {_READ} was expected")
     return found.state

@@ -7,6 +7,7 @@ takes a connection, so that a caller's own rows are part of the same transaction
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,11 +16,15 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from calibration_service.alerts.values import Alert, Direction, Fact, Reason, Severity
-from market_data.control_store import as_utc
+from calibration_service.alerts.values import Alert, Direction, Fact, Severity, reason_of
+from market_data.control_store import as_utc, prepare
 
+_LOG = logging.getLogger("calibration_service.alerts")
 METADATA = sa.MetaData()
 _NUMBER = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
+_ONCE = sa.Index("alert_once", "episode_id", "severity", unique=True)
+"""An episode raises a severity once."""
 
 ALERT = sa.Table(
     "alert",
@@ -43,6 +48,7 @@ ALERT = sa.Table(
     sa.Index("alert_at", "at", "sequence"),
     sa.Index("alert_severity_at", "severity", "at", "sequence"),
     sa.Index("alert_market_at", "market_id", "at", "sequence"),
+    _ONCE,
     sqlite_autoincrement=True,  # the number of a row that somebody removed is not given again
 )
 DELIVERY = sa.Table(
@@ -99,6 +105,23 @@ class StoredAlert:
     acknowledged_at: datetime | None = None
 
 
+def prepare_alerts(engine: sa.Engine) -> None:
+    """Adds the tables of alerts; in those of earlier versions too an alert then stands once.
+
+    Where an earlier version has stored an episode's severity twice the two stay, and only the ids
+    keep alerts from being there twice; the log says so.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: the store does not answer, or is none.
+    """
+    prepare(engine, METADATA)
+    try:
+        with engine.begin() as connection:
+            _ONCE.create(connection, checkfirst=True)
+    except sa.exc.IntegrityError:
+        _LOG.warning("some episodes have two stored alerts of one severity; both stay")
+
+
 def write_alerts(
     connection: sa.Connection,
     alerts: Iterable[Alert],
@@ -109,7 +132,8 @@ def write_alerts(
 ) -> list[int]:
     """Adds alerts and what is to be delivered of them, in the caller's transaction.
 
-    An alert whose id is there already changes nothing and is not delivered again.
+    An alert whose id is there already, or another of its episode and severity, changes nothing and
+    is not delivered again.
 
     Args:
         connection: SQLite or PostgreSQL, inside a transaction.
@@ -130,7 +154,7 @@ def write_alerts(
             "stored_at": now,
             "event_id": (event_ids or {}).get(alert.market_id, ""),
         }
-        once = insert(ALERT).values(values).on_conflict_do_nothing(index_elements=["alert_id"])
+        once = insert(ALERT).values(values).on_conflict_do_nothing()
         sequence = connection.execute(once.returning(ALERT.c.sequence)).scalar()
         if sequence is None:
             continue
@@ -241,7 +265,7 @@ def _stored(row: sa.RowMapping) -> StoredAlert:
         rule=row["rule"],
         direction=Direction(row["direction"]),
         episode_id=row["episode_id"],
-        reason_codes=tuple(Reason(code) for code in row["reason_codes"]),
+        reason_codes=tuple(map(reason_of, row["reason_codes"])),
         evidence=tuple(Fact(*fact) for fact in row["evidence"]),
         explanation_lines=tuple(row["explanation"]),
         policy_version=row["policy_version"],

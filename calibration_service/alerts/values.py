@@ -47,7 +47,9 @@ class Reason(StrEnum):
     TRUST_UNKNOWN = "TRUST_UNKNOWN"  # the market has no trust score: FYI at most
     TRUST_LOW = "TRUST_LOW"  # the trust score is below the floor: FYI at most
     TICK_UNKNOWN = "TICK_UNKNOWN"  # the move cannot be counted in ticks: FYI at most
-    LOW_CONFIDENCE = "LOW_CONFIDENCE"  # few events behind the correction: one severity less
+    LOW_CONFIDENCE = (
+        "LOW_CONFIDENCE"  # no measured outcomes behind the band that was left: one less
+    )
     PRICE_UNKNOWN = "PRICE_UNKNOWN"  # not judged: the bar has no price
     BAND_UNKNOWN = "BAND_UNKNOWN"  # not judged: no usable forecast from before the bar
     TOO_FEW_BARS = "TOO_FEW_BARS"  # outside, and not yet for enough bars in a row
@@ -61,9 +63,21 @@ class Reason(StrEnum):
     REVERSED = "REVERSED"  # the episode ended: the price left the band on the other side
 
 
+_CODES = frozenset(Reason)
+
+
+def reason_of(code: str) -> str:
+    """A stored code as a `Reason`; one that a later version has added stays the text it is.
+
+    >>> reason_of("BAND_LEFT") is Reason.BAND_LEFT, reason_of("ADDED_LATER")
+    (True, 'ADDED_LATER')
+    """
+    return Reason(code) if code in _CODES else code
+
+
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A forecast issued at a closed 5-minute bar, corrected.
+    """A forecast issued at a closed 5-minute bar.
 
     Attributes:
         issued_ms: end of the bar at which it was issued, UTC milliseconds.
@@ -72,6 +86,7 @@ class Band:
         inner_low, inner_high: ends of the 10-90 % band.
         model: which model answered.
         fallback_reason: why a baseline stood in; "" when the asked model answered.
+        is_corrected: whether measured outcomes stand behind its levels.
 
     Raises:
         BadObservation: the sides differ in length, are empty, or a step has no length.
@@ -85,6 +100,7 @@ class Band:
     inner_high: tuple[float, ...]
     model: str
     fallback_reason: str = ""
+    is_corrected: bool = False
 
     def __post_init__(self) -> None:
         sides = (self.low, self.high, self.inner_low, self.inner_high)
@@ -121,6 +137,7 @@ def band_of(found: Mapping[str, Any]) -> Band:
         step_ms=found["step_ms"],
         model=found["model"],
         fallback_reason=found["fallback_reason"],
+        is_corrected=found["is_corrected"],
         **sides,
     )
 
@@ -135,13 +152,12 @@ class Observation:
         price: mid at the close, probability.
         high, low: of the bar's mids.
         band: forecast of the last closed 5-minute bar at or before ``at_ms``; None without one.
-        volume_60m: volume of the last hour, USD.
-        mean_hourly_volume_24h: mean hourly volume of the 24 hours before that hour, USD.
+        volume_60m: volume of the last hour, contracts.
+        mean_hourly_volume_24h: mean hourly volume of the 24 hours before that hour, contracts.
         volume_history_hours: hours of volume that the mean rests on.
         open_interest_change_60m: over the last hour, ratio; -0.2 is -20 %.
         ambiguity: of the question, in [0, 1].
         trust: score in [0, 100].
-        low_confidence: whether few events stand behind the correction of the band.
         tick_size: of the price.
         suppressed: why nothing may open or escalate now, such as STALE_FEED; "" when it may.
 
@@ -161,7 +177,6 @@ class Observation:
     open_interest_change_60m: float
     ambiguity: float
     trust: float
-    low_confidence: bool
     tick_size: float
     suppressed: str = ""
 
@@ -190,14 +205,16 @@ class Alert:
     """An alert.
 
     Attributes:
-        alert_id: from market, rule, episode and severity; its shape is that of a UUID version 7.
+        alert_id: from market, rule, episode and severity, and nothing else; its shape is that of a
+            UUID version 7 of the episode's start.
         market_id: the market.
         at_ms: end of the bar that raised it, UTC milliseconds.
         severity: how strong the evidence is.
         rule: which rule raised it.
         direction: on which side the band was left.
         episode_id: from market, rule and the first bar outside.
-        reason_codes: why it was raised, and what held it back.
+        reason_codes: why it was raised, and what held it back: each a `Reason`, or what a later
+            version of it has stored.
         evidence: the facts, in a fixed order.
         explanation_lines: at most five lines, made from the evidence alone.
         policy_version: stamp of the thresholds.
@@ -210,7 +227,7 @@ class Alert:
     rule: str
     direction: Direction
     episode_id: str
-    reason_codes: tuple[Reason, ...]
+    reason_codes: tuple[str, ...]
     evidence: tuple[Fact, ...]
     explanation_lines: tuple[str, ...]
     policy_version: str

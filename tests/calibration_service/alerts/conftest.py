@@ -42,13 +42,13 @@ START = 1_790_000_100_000 // (5 * MINUTE) * (5 * MINUTE)
 MARKET = "polymarket:1"
 
 
-def band_at(issued: int, centre: float, width: float = 0.05) -> Band:
+def band_at(issued: int, centre: float, width: float = 0.05, *, is_corrected: bool = True) -> Band:
     """A flat band of twelve steps around a price; the inner band is half as wide."""
     return Band(
         issued_ms=issued, step_ms=5 * MINUTE,
         low=(centre - width,) * 12, high=(centre + width,) * 12,
         inner_low=(centre - width / 2,) * 12, inner_high=(centre + width / 2,) * 12,
-        model="test",
+        model="test", is_corrected=is_corrected,
     )  # fmt: skip
 
 
@@ -58,18 +58,20 @@ def bar(minute: int, price: float, band: Band | None, **changed: Any) -> Observa
         "market_id": MARKET, "at_ms": START + minute * MINUTE, "price": price, "high": price,
         "low": price, "band": band, "volume_60m": 100.0, "mean_hourly_volume_24h": 100.0,
         "volume_history_hours": 24.0, "open_interest_change_60m": 0.0, "ambiguity": 0.1,
-        "trust": 80.0, "low_confidence": False, "tick_size": 0.01,
+        "trust": 80.0, "tick_size": 0.01,
     }  # fmt: skip
     return Observation(**given | changed)
 
 
-def path_of(prices: Iterable[float], *, width: float = 0.05, **changed: Any) -> list[Observation]:
+def path_of(
+    prices: Iterable[float], *, width: float = 0.05, is_corrected: bool = True, **changed: Any
+) -> list[Observation]:
     """Bars of a price path; every fifth bar issues a band around its own price."""
     found: list[Observation] = []
     band = None
     for minute, price in enumerate(prices):
         if minute % 5 == 0 and math.isfinite(price):
-            band = band_at(START + minute * MINUTE, price, width)
+            band = band_at(START + minute * MINUTE, price, width, is_corrected=is_corrected)
         found.append(bar(minute, price, band, **changed))
     return found
 

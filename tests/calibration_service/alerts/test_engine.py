@@ -50,9 +50,9 @@ def test_a_jump_with_both_structures_is_one_high_alert(tools: Any, policy: Alert
         (BOTH | {"trust": 59.9}, Severity.FYI),
         (BOTH | {"trust": math.nan}, Severity.FYI),
         (BOTH | {"tick_size": math.nan}, Severity.FYI),
-        (BOTH | {"low_confidence": True}, Severity.MED),
-        ({"volume_60m": 900.0, "low_confidence": True}, Severity.FYI),
-        ({"low_confidence": True}, Severity.FYI),
+        (BOTH | {"is_corrected": False}, Severity.MED),
+        ({"volume_60m": 900.0, "is_corrected": False}, Severity.FYI),
+        ({"is_corrected": False}, Severity.FYI),
         (BOTH | {"volume_60m": math.nan}, Severity.MED),
         (BOTH | {"open_interest_change_60m": math.nan}, Severity.MED),
     ],
@@ -71,7 +71,7 @@ def test_severity_follows_from_structures_caps_and_confidence(
         ({"trust": math.nan}, Reason.TRUST_UNKNOWN),
         ({"trust": 0.0}, Reason.TRUST_LOW),
         ({"tick_size": math.nan}, Reason.TICK_UNKNOWN),
-        ({"low_confidence": True}, Reason.LOW_CONFIDENCE),
+        ({"is_corrected": False}, Reason.LOW_CONFIDENCE),
         ({"volume_60m": math.nan}, Reason.VOLUME_UNKNOWN),
         ({"volume_history_hours": math.nan}, Reason.VOLUME_UNKNOWN),
         ({"volume_history_hours": 1.0}, Reason.VOLUME_HISTORY_SHORT),
@@ -82,6 +82,16 @@ def test_what_held_an_alert_back_is_said(
     tools: Any, policy: AlertPolicy, changed: dict[str, Any], code: Reason
 ) -> None:
     assert code in tools.fold(tools.path(JUMP, **changed), policy).alerts[0].reason_codes
+
+
+def test_confidence_is_that_of_the_band_that_was_left(tools: Any, policy: AlertPolicy) -> None:
+    for was, becomes in ((True, False), (False, True)):
+        bars = tools.path([0.5] * 9, **BOTH, is_corrected=was)
+        later = tools.band(tools.START + 10 * tools.MINUTE, 0.7, is_corrected=becomes)
+        bars += [tools.bar(9, 0.7, bars[-1].band, **BOTH), tools.bar(10, 0.7, later, **BOTH)]
+        folded = tools.fold([*bars, tools.bar(11, 0.7, later, **BOTH)], policy)
+        assert folded.severities == [Severity.HIGH if was else Severity.MED]
+        assert (Reason.LOW_CONFIDENCE in folded.alerts[0].reason_codes) is not was
 
 
 def test_one_bar_outside_is_not_enough(tools: Any, policy: AlertPolicy) -> None:

@@ -75,7 +75,7 @@ class Days:
         width = self.sigma[day] * STEPS
         ends = self.quoted(self.x[day, issued] + LEVELS[:, None] * width, self.tick[day])
         low, high, inner_low, inner_high = (tuple(side) for side in ends.tolist())
-        return Band(issued * MINUTE, 5 * MINUTE, low, high, inner_low, inner_high, "true")
+        return Band(issued * MINUTE, 5 * MINUTE, low, high, inner_low, inner_high, "true", "", True)
 
     def bar(self, day: int, minute: int, band: Band) -> Observation:
         price = float(self.price[day, minute])
@@ -84,7 +84,7 @@ class Days:
             band=band, volume_60m=float(self.hour[day, minute]),
             mean_hourly_volume_24h=float(self.usual[day, minute]), volume_history_hours=24.0,
             open_interest_change_60m=float(self.change[day, minute]), ambiguity=0.1, trust=80.0,
-            low_confidence=False, tick_size=float(self.tick[day]),
+            tick_size=float(self.tick[day]),
         )  # fmt: skip
 
 

@@ -64,6 +64,57 @@ def test_the_same_alert_again_changes_nothing(engine: sa.Engine, tools: Any, now
     assert listed(engine)[0].acknowledged_by == "desk"
 
 
+def test_an_episode_that_is_raised_a_bar_later_after_a_crash_is_the_same_alert(
+    engine: sa.Engine, tools: Any, policy: AlertPolicy, now: datetime
+) -> None:
+    bars = tools.path([0.5] * 7 + [0.7] * 4, open_interest_change_60m=-0.2)
+    (first,) = tools.fold(bars, policy).alerts
+    place = [one.at_ms for one in bars].index(first.at_ms)
+    bars[place] = replace(bars[place], suppressed="STALE_FEED")  # begun again, still without a feed
+    (later,) = tools.fold(bars, policy).alerts
+    assert later.at_ms == first.at_ms + tools.MINUTE
+    assert later.alert_id == first.alert_id
+    assert len(written(engine, [first], now, HOOK)) == 1
+    assert written(engine, [later], now, HOOK) == []
+    assert [one.alert for one in listed(engine)] == [first]
+    assert len(deliveries(engine)) == 1
+
+
+def test_an_episode_has_one_alert_of_a_severity_whatever_its_id(
+    engine: sa.Engine, tools: Any, now: datetime
+) -> None:
+    first = tools.alert(1)
+    other = replace(first, alert_id=derived_id(0, "other"))
+    worse = replace(other, severity=Severity.HIGH)
+    assert len(written(engine, [first, other, worse], now, HOOK)) == 2
+    assert {one.alert.severity for one in listed(engine)} == {Severity.MED, Severity.HIGH}
+
+
+def test_a_store_of_an_earlier_version_learns_that_an_alert_stands_there_once(
+    engine: sa.Engine, tools: Any, now: datetime, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = tools.alert(1)
+    other = replace(first, alert_id=derived_id(0, "other"))
+    with engine.begin() as connection:
+        connection.execute(sa.text("DROP INDEX alert_once"))
+    store.prepare_alerts(engine)
+    assert len(written(engine, [first, other], now)) == 1
+    with engine.begin() as connection:
+        connection.execute(sa.text("DROP INDEX alert_once"))
+    assert len(written(engine, [other], now)) == 1
+    store.prepare_alerts(engine)
+    assert "two stored alerts" in caplog.text
+    assert len(written(engine, [first, other], now)) == 0
+
+
+def test_a_code_of_a_later_version_is_read_as_the_text_that_it_is(
+    engine: sa.Engine, tools: Any, now: datetime
+) -> None:
+    alert = replace(tools.alert(1), reason_codes=("BAND_LEFT", "ADDED_LATER"))
+    written(engine, [alert], now)
+    assert listed(engine)[0].alert.reason_codes == ("BAND_LEFT", "ADDED_LATER")
+
+
 def test_alerts_deliveries_and_the_callers_rows_are_one_transaction(
     engine: sa.Engine, tools: Any, now: datetime
 ) -> None:
@@ -179,7 +230,8 @@ def full(engine: sa.Engine, tools: Any, now: datetime) -> sa.Engine:
     rows = [
         template
         | {
-            "alert_id": derived_id(number, number), "market_id": f"polymarket:{number % 500}",
+            "alert_id": derived_id(number, number), "episode_id": derived_id(0, number),
+            "market_id": f"polymarket:{number % 500}",
             "at": tools.START + number * 1000,
             "severity": 3 if number % 100 == 0 else 2 if number % 10 == 0 else 1,
         }

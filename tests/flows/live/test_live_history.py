@@ -94,6 +94,15 @@ def test_what_is_older_than_a_day_is_forgotten() -> None:
     assert history.has_five("m", END)
 
 
+def test_a_market_without_a_bar_left_is_forgotten() -> None:
+    history = History()
+    history.add([five(END - 27 * HOUR_MS, 0.5, market="old"), five(END, 0.5)])
+    history.add([minute(END - 3 * HOUR_MS, 1, market="minutes")])
+    history.forget(END)
+    assert history.market_ids() == ["m"]
+    assert [history.has(name) for name in ("m", "old", "minutes")] == [True, False, False]
+
+
 def test_prices_that_are_no_probabilities_are_passed_over() -> None:
     history = History()
     history.add([five(END, 3_184.2, market="binance:ETHUSDT@mark")])
