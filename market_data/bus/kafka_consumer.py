@@ -94,7 +94,9 @@ class KafkaConsumer:
         self._next[partition] = record.offset + 1
         told: dict[str, str] = {}
         try:
-            told = {name: value.decode() for name, value in record.headers}
+            told = {name: (value or b"").decode() for name, value in record.headers}
+            if record.value is None or None in (value for _, value in record.headers):
+                raise ValueError("a body or a header is null")
             body = self._codec.decode(record.value)
             envelope = Envelope(told["id"], told["symbol"], told["kind"], body, told["coalesce"])
         except (ValueError, KeyError, TypeError) as error:

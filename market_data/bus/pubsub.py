@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 from google.api_core import exceptions
+from google.auth import exceptions as auth
 from google.auth.credentials import AnonymousCredentials
 from google.pubsub_v1 import (
     PublisherAsyncClient,
@@ -42,13 +43,17 @@ def answering() -> Iterator[None]:
     """What Pub/Sub may do wrong, as errors of this package.
 
     Raises:
-        BusUnavailable: it does not answer.
-        BusError: it refuses what was asked.
+        BusUnavailable: it does not answer, or neither does who gives out its credentials.
+        BusError: it refuses what was asked, or there are no credentials.
     """
     try:
         yield
     except _AWAY as error:
         raise BusUnavailable(f"Pub/Sub does not answer: {error}") from error
+    except auth.GoogleAuthError as error:
+        if isinstance(error, auth.TransportError) or error.retryable:
+            raise BusUnavailable(f"no credentials for Pub/Sub can be had now: {error}") from error
+        raise BusError(f"no credentials for Pub/Sub: {error}") from error
     except exceptions.GoogleAPICallError as error:
         raise BusError(f"Pub/Sub refused: {error}") from error
 
@@ -101,7 +106,8 @@ class PubSubBus:
         """The clients, when topic and subscriptions are there."""
         async with self._lock:
             if self._clients is None:
-                clients = self._connect()
+                with answering():
+                    clients = self._connect()
                 letters = f"{self._topic}-dead"
                 for name in (self._topic, letters):
                     await self._make(

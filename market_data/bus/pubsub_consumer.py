@@ -52,8 +52,10 @@ class PubSubConsumer:
         attempts: int,
         bury: Callable[[DeadLetter], Awaitable[None]],
         answering: Callable[[], AbstractContextManager[None]],
+        extend_seconds: float = ACK_SECONDS / 3,
     ) -> None:
         self._client = client
+        self._extend_seconds = extend_seconds
         self._subscription = subscription
         self._codec = codec
         self._clock = clock
@@ -61,6 +63,7 @@ class PubSubConsumer:
         self._bury = bury
         self._answering = answering
         self._pulling: asyncio.Task[Any] | None = None
+        self._failed: BusError | None = None
         self._upkeep = asyncio.create_task(self._extend_for_ever())
         self.desk = Desk()
         self.group = ""
@@ -79,8 +82,9 @@ class PubSubConsumer:
 
         Raises:
             BusUnavailable: Pub/Sub does not answer.
-            BusError: it refuses.
+            BusError: it refuses, or has refused to keep what is held; subscribe again.
         """
+        self._check()
         if not self.desk.ready:
             if self._pulling is None:
                 self._pulling = asyncio.create_task(self._pull())
@@ -143,14 +147,24 @@ class PubSubConsumer:
                     ack_deadline_seconds=seconds, retry=None, timeout=10.0,
                 )  # fmt: skip
 
+    def _check(self) -> None:
+        if self._failed is not None:
+            raise self._failed
+
     async def _extend_for_ever(self) -> None:
         while not self.is_closed:
-            await asyncio.sleep(ACK_SECONDS / 3)
-            with suppress(BusUnavailable):  # it is asked again before the deadline
+            await asyncio.sleep(self._extend_seconds)
+            try:
                 await self._set_deadline([one.place.ack_id for one in self._held()], ACK_SECONDS)
+            except BusUnavailable:
+                continue  # it is asked again before the deadline
+            except BusError as error:
+                self._failed = error  # the next call says so
+                return
 
     async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
-        """Says that they are done; raises BusUnavailable where Pub/Sub does not answer."""
+        """Says that they are done; raises as `take`."""
+        self._check()
         held = [self.desk.held(one) for one in deliveries]
         await self._confirm([one.place.ack_id for one in held if one is not None])
         self.desk.done(deliveries)

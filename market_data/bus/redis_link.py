@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import (
     BusyLoadingError,
     ConnectionError,
+    MasterDownError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
@@ -23,8 +25,13 @@ from redis.exceptions import (
 from market_data.errors import BusError, BusUnavailable
 
 _AWAY = (
-    BusyLoadingError, ConnectionError, TimeoutError, OutOfMemoryError, ReadOnlyError, OSError,
+    BusyLoadingError, ConnectionError, TimeoutError, OutOfMemoryError, ReadOnlyError,
+    MasterDownError, OSError,
 )  # fmt: skip
+_PASSES = re.compile(
+    r"(?:^|[\s-])(OOM|READONLY|NOREPLICAS|MISCONF|LOADING|BUSY|MASTERDOWN|TRYAGAIN)\s"
+)
+"""What may pass: within a script Redis tells it as text alone."""
 ANSWER_SECONDS = 5.0
 """How long Redis may take to answer."""
 
@@ -34,7 +41,8 @@ def answering() -> Iterator[None]:
     """What Redis may do wrong, as errors of this package; its address is never told.
 
     Raises:
-        BusUnavailable: it does not answer, is starting, has no memory left, or is a replica now.
+        BusUnavailable: it does not answer, is starting or busy, has no memory left, cannot write
+            to its disk, has lost its replicas, or is a replica now.
         BusError: it refuses what was asked.
     """
     try:
@@ -42,6 +50,8 @@ def answering() -> Iterator[None]:
     except _AWAY as error:
         raise BusUnavailable(f"Redis does not answer: {type(error).__name__}: {error}") from error
     except RedisError as error:
+        if _PASSES.search(str(error)):
+            raise BusUnavailable(f"Redis cannot do it now: {error}") from error
         raise BusError(f"Redis refused: {error}") from error
 
 

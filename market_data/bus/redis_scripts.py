@@ -21,10 +21,10 @@ local function last_of(key)
   return split(field(info, 'last-generated-id'))
 end
 local function delivered(key, group)
-  for _, info in ipairs(redis.call('XINFO', 'GROUPS', key)) do
+  local groups = redis.pcall('XINFO', 'GROUPS', key)
+  for _, info in ipairs(groups.err and {} or groups) do
     if field(info, 'name') == group then return field(info, 'last-delivered-id') end
   end
-  error('NOGROUP ' .. key)
 end
 local function now_ms()
   local t = redis.call('TIME')
@@ -140,9 +140,13 @@ READ = (
     + """
 local n, limit = #KEYS / 2, tonumber(ARGV[3])
 for i = 1, n do if not holds(KEYS[n + i], ARGV[2]) then return redis.error_reply('LOST') end end
-local per, orders, frontier = math.max(8, math.ceil(2 * limit / n)), {}, math.huge
+local per, orders, frontier, from = math.max(8, math.ceil(2 * limit / n)), {}, math.huge, {}
 for k = 1, n do
-  local got = redis.call('XRANGE', KEYS[k], '(' .. delivered(KEYS[k], ARGV[1]), '+', 'COUNT', per)
+  from[k] = delivered(KEYS[k], ARGV[1])
+  if not from[k] then return redis.error_reply('NOGROUP ' .. KEYS[k]) end
+end
+for k = 1, n do
+  local got = redis.call('XRANGE', KEYS[k], '(' .. from[k], '+', 'COUNT', per)
   orders[k] = {}
   for i, entry in ipairs(got) do orders[k][i] = tonumber(field(entry[2], 'order') or '0') or 0 end
   if #got == per then frontier = math.min(frontier, orders[k][per]) end
@@ -173,7 +177,8 @@ return {found, last}
 )
 """KEYS streams, then their leases; ARGV group, holder, how many. The next entries in the order in
 which all of them were published, whatever their streams: none is read past one that another stream
-may still have before it. Where there is none, the last identity of each stream."""
+may still have before it. Where there is none, the last identity of each stream. Nothing is taken
+where a stream or its group is gone: NOGROUP."""
 
 DONE = (
     _IDS

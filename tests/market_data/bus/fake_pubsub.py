@@ -33,12 +33,14 @@ class FakePubSub:
         port: on 127.0.0.1.
         queues: subscriptions by name.
         is_away: answers UNAVAILABLE to everything.
+        refuses_to_extend: answers PERMISSION_DENIED where a deadline is to be later.
     """
 
     def __init__(self) -> None:
         self.queues: dict[str, Queue] = {}
         self.topics: set[str] = set()
         self.is_away = False
+        self.refuses_to_extend = False
         self.port = 0
         self._numbers = count(1)
         self._changed = asyncio.Event()
@@ -136,7 +138,9 @@ class FakePubSub:
             self.queues[request.subscription].outstanding.pop(ack_id, None)
         return empty_pb2.Empty()
 
-    async def _modify(self, request: Any, _: Any) -> Any:
+    async def _modify(self, request: Any, context: Any) -> Any:
+        if request.ack_deadline_seconds and self.refuses_to_extend:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "not yours")
         if request.ack_deadline_seconds == 0:
             queue = self.queues[request.subscription]
             self._give_back(queue, [one for one in request.ack_ids if one in queue.outstanding])

@@ -8,9 +8,11 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from google.auth import exceptions as auth
 
 from market_data.bus.kafka import KafkaBus
-from market_data.bus.pubsub import PubSubBus
+from market_data.bus.pubsub import PubSubBus, answering
+from market_data.bus.pubsub_consumer import PubSubConsumer
 from market_data.errors import BusError, BusUnavailable
 from market_data.streaming.events import Codec
 from tests.market_data.bus.conftest import DEADLINE, drain, enveloped, free_port, trade
@@ -140,3 +142,77 @@ async def test_what_pubsub_delivers_twice_while_it_is_in_hand_is_in_hand_once() 
     assert await consumer.take(10, 0.05) == []
     await bus.close()
     await fake.stop()
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (None, [("id", b"1"), ("symbol", b"s"), ("kind", b"trade"), ("coalesce", b"")]),
+        (b"x", [("id", b"1"), ("symbol", None), ("kind", b"trade"), ("coalesce", b"")]),
+        (None, []),
+    ],
+    ids=["no body", "no symbol", "nothing"],
+)
+async def test_a_record_of_kafka_with_nothing_in_it_is_a_dead_letter(
+    body: bytes | None, headers: list[tuple[str, bytes | None]]
+) -> None:
+    broker = FakeKafka()
+    await broker.start()
+    bus = to_kafka(broker.port)
+    consumer = await bus.subscribe("live", "worker")
+    producer = await bus._started()
+    await producer.send_and_wait("events", body, key=b"polymarket:m1", headers=headers)
+    await bus.publish(enveloped(trade("m1", 1)))
+    (taken,) = await drain(consumer, 1)
+    assert taken.envelope.body.ms == 1
+    (letter,) = await bus.dead_letters()
+    assert letter.reason.startswith("UNREADABLE")
+    assert letter.symbol == "polymarket:m1"
+    await bus.close()
+    await broker.stop()
+
+
+async def test_a_pubsub_that_will_not_extend_deadlines_is_heard_at_the_next_call() -> None:
+    fake = FakePubSub()
+    await fake.start()
+    bus = PubSubBus(
+        "project", "events", codec=Codec(), clock=time.monotonic, groups=["live"],
+        emulator=f"127.0.0.1:{fake.port}",
+    )  # fmt: skip
+    _, subscriber = await bus._ready()
+    consumer = PubSubConsumer(
+        subscriber, bus._subscription("live"), codec=Codec(), clock=time.monotonic, attempts=3,
+        bury=lambda letter: bus._bury("live", letter), answering=answering, extend_seconds=0.01,
+    )  # fmt: skip
+    await bus.publish(enveloped(trade("m1", 1)))
+    (taken,) = await drain(consumer, 1)
+    fake.refuses_to_extend = True
+
+    async def take_on() -> None:
+        while True:
+            await consumer.take(1, 0.01)
+
+    with pytest.raises(BusError, match="not yours"):
+        await asyncio.wait_for(take_on(), DEADLINE)
+    with pytest.raises(BusError, match="not yours"):
+        await consumer.acknowledge([taken])
+    await consumer.close()
+    await bus.close()
+    await fake.stop()
+
+
+@pytest.mark.parametrize(
+    ("error", "may_pass"),
+    [
+        (auth.TransportError("the metadata server is away"), True),
+        (auth.RefreshError("again", retryable=True), True),
+        (auth.RefreshError("revoked"), False),
+        (auth.DefaultCredentialsError("none found"), False),
+    ],
+)
+def test_credentials_that_cannot_be_had_are_an_error_of_the_bus(
+    error: auth.GoogleAuthError, may_pass: bool
+) -> None:
+    with pytest.raises(BusError, match="credentials") as caught, answering():
+        raise error
+    assert isinstance(caught.value, BusUnavailable) == may_pass
