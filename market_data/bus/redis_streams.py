@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from market_data.bus import redis_scripts
-from market_data.bus.outgoing import Outgoing
+from market_data.bus.outgoing import Outgoing, Waiting
 from market_data.bus.port import BodyCodec, DeadLetter, Envelope, Lag, Merge
 from market_data.bus.redis_consumer import LEASE_SECONDS, RedisConsumer
 from market_data.bus.redis_link import Keys, Link
@@ -57,7 +57,7 @@ class RedisBus:
         self._bound = max(1, bound // partitions)
         self._attempts = attempts
         self._lease_seconds = lease_seconds
-        self._outgoing = Outgoing(merge, max(1, bound // 2))
+        self._outgoing = Outgoing(merge, self._keys.bucket_of, max(1, bound // 2))
         self._lock = asyncio.Lock()
         self._is_closing = False
         self._later: asyncio.Task[None] | None = None
@@ -70,26 +70,23 @@ class RedisBus:
             BusError: Redis refuses.
         """
         async with self._lock:
-            await self._send(self._outgoing.envelopes)
-            before = self._outgoing.envelopes
+            await self._send()
+            undo = self._outgoing.add(envelopes)
             is_taken = False
             try:
-                if before:
-                    self._outgoing.merge_in(envelopes)
-                else:
-                    await self._send(envelopes)
+                await self._send()
                 await self._wait_for_room()
                 is_taken = True
             finally:
                 if not is_taken:  # all of them are published again
-                    self._outgoing.replace(before)
+                    self._outgoing.undo(undo)
         if len(self._outgoing) and (self._later is None or self._later.done()):
             self._later = asyncio.create_task(self._send_later())
 
     async def _wait_for_room(self) -> None:
         while self._outgoing.must_be_waited_for:
             await asyncio.sleep(_PAUSE_SECONDS)
-            await self._send(self._outgoing.envelopes)
+            await self._send()
 
     async def _send_later(self) -> None:
         """Sends what waits in memory, when there is room and nobody publishes."""
@@ -97,43 +94,42 @@ class RedisBus:
             await asyncio.sleep(_PAUSE_SECONDS)
             async with self._lock:
                 with suppress(BusError):  # it is tried again, and the next publisher hears
-                    await self._send(self._outgoing.envelopes)
+                    await self._send()
 
-    async def _send(self, envelopes: Sequence[Envelope]) -> None:
+    async def _send(self) -> None:
         """Sends what there is room for; what is left waits."""
-        left: list[Envelope] = []
         full: set[int] = set()
-        for start in range(0, len(envelopes), _BATCH):
-            batch: list[Envelope] = []
-            for one in envelopes[start : start + _BATCH]:
-                is_full = self._keys.bucket_of(one.symbol) in full
-                (left if is_full else batch).append(one)
-            if batch:
-                refused = await self._put(batch)
-                full.update(self._keys.bucket_of(one.symbol) for one in refused)
-                left += refused
-        self._outgoing.replace(left)
+        for batch in self._outgoing.batches(_BATCH, full):
+            refused = await self._put(batch)
+            full.update(one.bucket for one in refused)
+            left = {one.number for one in refused}
+            self._outgoing.taken(one for one in batch if one.number not in left)
+            if len(full) == len(self._keys.streams):
+                break
         if self._outgoing.coalesced:
-            merged, self._outgoing.coalesced = self._outgoing.coalesced, 0
+            merged = self._outgoing.coalesced
             await self._link.ask("HINCRBY", self._keys.counts, "coalesced", merged)
+            self._outgoing.coalesced -= merged
 
-    async def _put(self, batch: Sequence[Envelope]) -> list[Envelope]:
+    async def _put(self, batch: Sequence[Waiting]) -> list[Waiting]:
         """Sends a batch; returns those for which there was no room."""
-        buckets = [self._keys.bucket_of(one.symbol) for one in batch]
-        places = {bucket: place for place, bucket in enumerate(sorted(set(buckets)), 1)}
+        places = {name: at for at, name in enumerate(sorted({one.bucket for one in batch}), 1)}
         streams = self._keys.streams
         values: list[str | bytes | int] = [self._bound]
-        for bucket, one in zip(buckets, batch, strict=True):
-            body = self._codec.encode(one.body)
-            values += (places[bucket], one.event_id, one.symbol, one.kind, one.coalesce, body)
+        for waiting in batch:
+            one = waiting.envelope
+            if waiting.raw is None:
+                waiting.raw = self._codec.encode(one.body)
+            at = places[waiting.bucket]
+            values += (at, one.event_id, one.symbol, one.kind, one.coalesce, waiting.raw)
         keys = [*(streams[bucket] for bucket in places), self._keys.order]
         added = await self._link.run(redis_scripts.PUT, keys, values)
         room = dict(zip(places, added, strict=True))
-        refused: list[Envelope] = []
-        for bucket, one in zip(buckets, batch, strict=True):
-            room[bucket] -= 1
-            if room[bucket] < 0:
-                refused.append(one)
+        refused: list[Waiting] = []
+        for waiting in batch:
+            room[waiting.bucket] -= 1
+            if room[waiting.bucket] < 0:
+                refused.append(waiting)
         return refused
 
     async def subscribe(self, group: str, consumer: str) -> RedisConsumer:
@@ -181,7 +177,7 @@ class RedisBus:
             await asyncio.gather(self._later, return_exceptions=True)
         try:
             async with self._lock:
-                await self._send(self._outgoing.envelopes)
+                await self._send()
         except BusUnavailable:
             pass  # what may be merged may be missed: the venue says it again
         finally:
