@@ -20,7 +20,7 @@ from calibration_service.alerts.sinks import Sink
 from flows.live import LiveWorker, Pace
 from flows.live_bands import BandBook, Bands, BaselineBands, GatewayBands, LocalBands
 from flows.live_connections import Connections
-from flows.live_facts import Facts
+from flows.live_facts import Facts, FactsUpdate, read_facts
 from flows.live_ingest import Publisher
 from flows.live_lake import export_alerts, export_bars, prune
 from flows.live_markets import Followed, chosen
@@ -273,12 +273,14 @@ class LiveService:
     async def _read_facts(self) -> None:
         """Reads which markets are followed, and what is known of them."""
 
-        def read() -> list[Followed]:
-            found = chosen(self.outside.lake, self.policy.selection)
-            self.facts.read(self.outside.lake, [one.market_id for one in found])
-            return found
+        since = self.facts.since_ms()
 
-        found = await asyncio.to_thread(read)
+        def read() -> tuple[list[Followed], FactsUpdate]:
+            found = chosen(self.outside.lake, self.policy.selection)
+            return found, read_facts(self.outside.lake, [one.market_id for one in found], since)
+
+        found, update = await asyncio.to_thread(read)
+        self.facts.apply(update)
         self.markets = found
         if self.outside.connections is not None:
             self.outside.connections.follow(found)
