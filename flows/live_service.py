@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from polars.exceptions import PolarsError
 
 from calibration_service.alerts.outbox import Outbox
-from calibration_service.alerts.policy import AlertPolicy
+from calibration_service.alerts.policy import AlertPolicy, check_steps
 from calibration_service.alerts.sinks import Sink
 from flows.live import LiveWorker, Pace
 from flows.live_bands import BandBook, Bands, BaselineBands, GatewayBands, LocalBands
@@ -130,10 +130,12 @@ class LiveService:
         """Works until ``stop``; what was heard until then is worked on and kept.
 
         Raises:
+            PolicyError: the thresholds need longer forecasts than there are.
             BusError: the address of the bus is none.
             sqlalchemy.exc.DBAPIError: the store does not answer at the start.
         """
         settings = self.settings
+        check_steps(self.policy, settings.forecast_steps)
         plan = BusPlan(settings.bus_url, settings.bus_partitions, settings.bus_bound)
         self.bus = open_bus(plan, self.outside.clock.monotonic)
         await self._read_facts()
@@ -172,7 +174,12 @@ class LiveService:
                 yield every("polls", settings.poll_seconds, partial(self._poll, publisher))
         if self.role != "ingest":
             yield every("lake", settings.lake_seconds, self._export)
-            yield every("deliveries", PAUSE_SECONDS, self._deliver)
+            outbox = Outbox(outside.engine, outside.sinks)
+            for sink in outside.sinks:  # a slow one does not hold the others
+                yield every(
+                    "deliveries", PAUSE_SECONDS, partial(self._deliver, outbox, sink.rule.name)
+                )
+            yield every("deliveries", PAUSE_SECONDS, partial(self._deliver, outbox, ""))
 
     async def _work(self, heard: asyncio.Event) -> None:
         """The loop; where store or bus fail it, it begins again at the last checkpoint.
@@ -295,8 +302,10 @@ class LiveService:
         await asyncio.to_thread(export_alerts, self.outside.engine, self.outside.lake)
         await asyncio.to_thread(prune, self.outside.engine, self.settings.keep_days)
 
-    async def _deliver(self) -> None:
-        await Outbox(self.outside.engine, self.outside.sinks).deliver_due(self.outside.now())
+    async def _deliver(self, outbox: Outbox, sink: str) -> None:
+        """Delivers what is due to a sink; "" for what is for none that is there."""
+        now = self.outside.now()
+        await (outbox.deliver_due_to(sink, now) if sink else outbox.refuse_unknown(now))
 
 
 async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:

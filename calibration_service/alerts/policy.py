@@ -109,6 +109,26 @@ class AlertPolicy(BaseModel):
         return f"{self.version}+{digest[:8]}"
 
 
+STEP_MINUTES = 5
+"""Minutes of a step of the forecasts that alerts use."""
+
+
+def check_steps(policy: AlertPolicy, steps: int) -> None:
+    """Refuses thresholds that need more of a forecast than it has.
+
+    A band may be a step old when it is left, so a forecast of ``steps`` steps lasts one step less.
+
+    Raises:
+        PolicyError: ``reference_minutes`` is longer than that.
+    """
+    longest = (steps - 1) * STEP_MINUTES
+    if policy.reference_minutes > longest:
+        raise PolicyError(
+            f"reference_minutes: is {policy.reference_minutes}, and a forecast of "
+            f"stream.forecast_steps = {steps} steps lasts for {longest}"
+        )
+
+
 def load_policy(path: Path | None = None) -> AlertPolicy:
     """The policy in a TOML file; None is the one that comes with this package.
 

@@ -16,8 +16,8 @@ from calibration_service.alerts.store import SinkRule, StoredAlert
 
 SIGNATURE = "x-marketcal-signature"
 ALERT_ID = "x-marketcal-alert-id"
-_AGAIN = frozenset({408, 429})
-"""4xx after which a later attempt may succeed."""
+_AGAIN = frozenset({401, 403, 404, 408, 425, 429})
+"""4xx after which a later attempt may succeed: a receiver that is set up anew says some of them."""
 _LOG = logging.getLogger("calibration_service.alerts")
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import itertools
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,7 +20,8 @@ import pytest
 import sqlalchemy as sa
 
 from calibration_service.alerts import store
-from calibration_service.alerts.outbox import NO_SINK, Counts, Outbox, Patience
+from calibration_service.alerts.errors import DeliveryError
+from calibration_service.alerts.outbox import NO_SINK, Counts, Outbox, Patience, _End
 from calibration_service.alerts.sinks import LogSink, Webhook
 from calibration_service.alerts.store import DELIVERY, SinkRule
 from calibration_service.alerts.values import Severity
@@ -84,7 +86,8 @@ def send(sqlite: sa.Engine, receiver: Receiver) -> Send:
         async def run() -> Counts:
             async with httpx.AsyncClient(timeout=timeout) as http:
                 hook = Webhook(HOOK, url=receiver.url, secret=SECRET, http=http)
-                return await Outbox(sqlite, [hook], Patience(**patience)).deliver_due(now)
+                outbox = Outbox(sqlite, [hook], Patience(**patience), monotonic=lambda: 0.0)
+                return await outbox.deliver_due(now)
 
         return asyncio.run(run())
 
@@ -133,7 +136,7 @@ def test_a_failure_is_tried_again_after_a_wait_that_doubles(
     assert sorted(set(receiver.alert_ids())) == sorted(alert_ids)
 
 
-@pytest.mark.parametrize("status", [301, 400, 401, 404, 410])
+@pytest.mark.parametrize("status", [301, 400, 405, 410])
 def test_what_is_refused_for_good_keeps_its_reason(
     send: Send, receiver: Receiver, sqlite: sa.Engine, alert_ids: list[str], now: datetime,
     status: int,
@@ -181,7 +184,7 @@ def test_a_worker_that_ends_in_the_middle_loses_nothing(
     send: Send, receiver: Receiver, sqlite: sa.Engine, alert_ids: list[str], now: datetime
 ) -> None:
     crashed = Outbox(sqlite, [], Patience())
-    claims, _ = crashed._claim(int(now.timestamp() * 1000))  # and the process is gone
+    claims, _ = crashed._claim(sa.true(), int(now.timestamp() * 1000))  # and the process is gone
     assert len(claims) == 2
     assert send(now + timedelta(seconds=59)) == Counts()  # somebody may still be at it
     assert send(now + timedelta(seconds=60)) == Counts(delivered=2)
@@ -218,10 +221,111 @@ def test_the_end_of_an_old_claim_does_not_undo_a_newer_one(
 ) -> None:
     slow = Outbox(sqlite, [], Patience())
     millis = int(now.timestamp() * 1000)
-    claims, _ = slow._claim(millis)
+    claims, _ = slow._claim(sa.true(), millis)
     assert send(now + timedelta(seconds=61)) == Counts(delivered=2)
-    slow._note([(claim, ("HTTP 500", False)) for claim in claims], millis + 62_000)
+    for claim in claims:
+        slow._note(claim, _End("HTTP 500", is_final=False), millis + 62_000)
     assert all(row.delivered_at and row.next_attempt_at is None for row in rows(sqlite))
+
+
+def test_attempts_go_on_for_more_than_a_day_and_ever_more_slowly() -> None:
+    patience = Patience()
+    waits = [patience.wait_ms(attempt) for attempt in range(1, patience.attempts)]
+    assert waits == sorted(waits)
+    assert max(waits) == 600_000
+    assert sum(waits) >= 24 * 3_600_000
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 408, 425, 429])
+def test_what_a_receiver_may_say_while_it_is_set_up_anew_is_tried_again(
+    send: Send, receiver: Receiver, alert_ids: list[str], now: datetime, status: int
+) -> None:
+    receiver.answers = [status, status, 200]
+    assert send(now) == Counts(retried=2)
+    assert send(now + timedelta(seconds=1)) == Counts(delivered=2)
+
+
+def test_a_final_failure_is_logged_with_sink_and_reason_and_without_the_secret(
+    send: Send, receiver: Receiver, alert_ids: list[str], now: datetime,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    receiver.answers = [410]
+    send(now)
+    said = [one.message for one in caplog.records if one.name == "calibration_service.alerts"]
+    assert len(said) == 2
+    assert all("hook" in one and "HTTP 410" in one for one in said)
+    assert SECRET.decode() not in caplog.text
+
+
+class Told:
+    """Does what it is told."""
+
+    def __init__(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        self.rule = SinkRule(name)
+        self.work = work
+
+    async def send(self, stored: store.StoredAlert, now: datetime) -> None:
+        await self.work()
+
+
+async def nothing() -> None:
+    """Takes an alert."""
+
+
+def test_a_wait_is_counted_from_the_end_of_the_attempt(
+    sqlite: sa.Engine, alert_ids: list[str], now: datetime
+) -> None:
+    time = [0.0]
+
+    async def slow() -> None:
+        time[0] = 20.0
+        raise DeliveryError("HTTP 503")
+
+    outbox = Outbox(sqlite, [Told("hook", slow)], monotonic=lambda: time[0])
+    assert asyncio.run(outbox.deliver_due(now)) == Counts(retried=2)
+    began = int(now.timestamp() * 1000)
+    assert {row.next_attempt_at for row in rows(sqlite)} == {began + 21_000}
+
+
+def test_a_slow_sink_does_not_hold_the_deliveries_of_another(
+    sqlite: sa.Engine, tools: Any, now: datetime
+) -> None:
+    with sqlite.begin() as connection:
+        both = [SinkRule("slow"), SinkRule("quick")]
+        alerts = [tools.alert(minute) for minute in range(150)]
+        store.write_alerts(connection, alerts, both, now=now)
+
+    async def run() -> Counts:
+        never = asyncio.Event()
+
+        async def hangs() -> None:
+            await never.wait()
+
+        sinks = [Told("slow", hangs), Told("quick", nothing)]
+        outbox = Outbox(sqlite, sinks, Patience(at_once=150))
+        slow = asyncio.create_task(outbox.deliver_due_to("slow", now))
+        quick = await outbox.deliver_due_to("quick", now)
+        assert not slow.done()
+        never.set()
+        await slow
+        return quick
+
+    assert asyncio.run(run()) == Counts(delivered=150)
+
+
+def test_an_unexpected_error_leaves_no_other_delivery_unnoted(
+    sqlite: sa.Engine, alert_ids: list[str], now: datetime
+) -> None:
+    calls = itertools.count()
+
+    async def breaks_once() -> None:
+        if next(calls) == 0:
+            raise RuntimeError("a mistake")
+
+    outbox = Outbox(sqlite, [Told("hook", breaks_once)])
+    with pytest.raises(RuntimeError, match="a mistake"):
+        asyncio.run(outbox.deliver_due(now))
+    assert [row.delivered_at is not None for row in rows(sqlite)] == [False, True]
 
 
 def test_a_sink_that_is_gone_is_said(

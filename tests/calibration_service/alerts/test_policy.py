@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from calibration_service.alerts.errors import PolicyError
-from calibration_service.alerts.policy import DEFAULT_FILE, AlertPolicy, load_policy
+from calibration_service.alerts.policy import DEFAULT_FILE, AlertPolicy, check_steps, load_policy
 
 
 def changed(folder: Path, before: str, after: str) -> Path:
@@ -68,3 +68,12 @@ def test_every_threshold_says_what_it_is() -> None:
     assert [
         name for name, one in fields.items() if name != "selection" and not one.description
     ] == []
+
+
+def test_refuses_thresholds_that_need_more_of_a_forecast_than_it_has(policy: AlertPolicy) -> None:
+    check_steps(policy, 14)
+    check_steps(policy, 13)
+    longer = policy.model_copy(update={"reference_minutes": 66})
+    for asked, steps in ((policy, 12), (longer, 14)):
+        with pytest.raises(PolicyError, match=r"reference_minutes.*stream\.forecast_steps"):
+            check_steps(asked, steps)
