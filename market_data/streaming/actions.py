@@ -56,16 +56,19 @@ class Fresh:
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """The venue will not serve these instruments; asking again would not help.
+    """The venue does not serve these instruments; the others of the connection go on.
 
     Attributes:
+        instruments: empty where the venue does not say what it refuses.
         reason: REJECTED (the venue refused them) or NO_EVENT (it never sent anything of them).
         detail: the sentence for people, with the names.
+        is_all: whether it serves nothing at all on this connection.
     """
 
     instruments: tuple[str, ...]
     reason: str
     detail: str
+    is_all: bool = False
 
 
 Action = Send | Disconnect | Resync | Stale | Fresh | Fail

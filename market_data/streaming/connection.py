@@ -132,12 +132,13 @@ async def run(
         clock: the process's clocks.
         on_frame: takes a frame and the time at which it was read; raises ``RecordRejected`` for
             one that it cannot read, which costs the connection.
-        on_action: takes ``Resync``, ``Stale`` and ``Fresh``; the rest is done here.
+        on_action: takes ``Resync``, ``Stale``, ``Fresh``, and ``Fail`` of single instruments; the
+            rest is done here.
         stop: ends the loop once the frame at hand is through.
         counts: filled as things happen.
 
     Raises:
-        StreamRefused: the venue will not serve an instrument.
+        StreamRefused: the venue serves nothing of what was asked for.
     """
     loop = _Loop(session, clock, on_frame, on_action, stop, counts or ConnectionCounts())
     while not stop.is_set():
@@ -220,20 +221,28 @@ class _Loop:
         self.session.held(self.clock.monotonic() - now)
 
     async def perform(self, socket: Socket | None) -> str:
-        """Does what the session asks for; returns why the connection must end, "" if not."""
-        for action in self.session.take():
+        """Does what the session asks for; returns why the connection must end, "" if not.
+
+        What others have to know comes first: a connection that breaks while something is sent
+        must not keep it from them.
+        """
+        actions = self.session.take()
+        for action in actions:
+            if not isinstance(action, Send | Disconnect):
+                await self._tell(action)
+        for action in actions:
             if isinstance(action, Disconnect):
                 return action.reason
-            if isinstance(action, Send):
-                if socket is not None:
-                    await socket.send(action.text)
-                continue
-            before = self.clock.monotonic()
-            if isinstance(action, Fail):
-                raise StreamRefused(f"{action.reason}: {action.detail}")
-            await self.on_action(action)
-            self.session.held(self.clock.monotonic() - before)
+            if isinstance(action, Send) and socket is not None:
+                await socket.send(action.text)
         return ""
+
+    async def _tell(self, action: Action) -> None:
+        before = self.clock.monotonic()
+        if isinstance(action, Fail) and action.is_all:
+            raise StreamRefused(f"{action.reason}: {action.detail}")
+        await self.on_action(action)
+        self.session.held(self.clock.monotonic() - before)
 
 
 async def _next_frame(socket: Socket, seconds: float) -> bytes | str | None:

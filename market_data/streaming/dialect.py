@@ -69,6 +69,9 @@ class Dialect(Protocol):
     def unsubscribe(self, instruments: Sequence[str], *, next_id: int) -> list[Request]:
         """Messages that drop instruments."""
 
+    def must_speak(self, instrument: str) -> bool:
+        """Whether an instrument is broken that says nothing while others of its connection do."""
+
     def read(self, frame: bytes) -> Reading:
         """What a frame is; anything that is no control frame is data."""
 
@@ -83,7 +86,9 @@ class Policy:
         ack_within: a subscription unacknowledged for this long ends the connection.
         answer_within: the first snapshot (or event) of an instrument must come by then.
         stale_after: a connection without a data frame for this long is stale, whatever its PONGs.
-        dead_after: and after this long it is given up.
+        dead_after: and after this long it is given up; after twice as long each time, up to
+            ``quiet_for``, where the connections before it brought snapshots and nothing else.
+        quiet_for: a silence in which REST says what the stream said last may last this long.
         instrument_stale_after: an instrument that nothing was said of for this long is read over
             REST; quiet markets are common, so this one is long.
         resync_every: all instruments are read over REST once in this time.
@@ -98,6 +103,7 @@ class Policy:
     answer_within: float = 15.0
     stale_after: float = 30.0
     dead_after: float = 60.0
+    quiet_for: float = 600.0
     instrument_stale_after: float = 900.0
     resync_every: float = 600.0
     gap_ms: int = 60_000

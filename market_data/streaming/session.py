@@ -12,8 +12,8 @@ whatever order they come; what does not fit the state changes nothing::
 
 A connection is stale when no data frame came for a while, whatever its heartbeats say. Time in
 which nobody read the socket (``held``) counts against nobody. An instrument is fresh from its
-first snapshot (or event) of the connection until the connection ends, falls silent, or nothing
-was said of the instrument for long.
+first snapshot (or event) of the connection until that ends, falls silent, or nothing was said of
+the instrument for long; in a silence, REST makes it fresh by what the stream said last alone.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ from dataclasses import dataclass
 
 from market_data.errors import StreamLimit
 from market_data.streaming.actions import Action, Disconnect, Fail, Fresh, Resync, Send, Stale
+from market_data.streaming.answers import Answers
 from market_data.streaming.backoff import Backoff
 from market_data.streaming.dialect import Dialect, Kind, Policy, Reading, Request
+from market_data.streaming.silence import Silence
 
 
 class State(enum.Enum):
@@ -71,14 +73,14 @@ class Session:
         self._dialect = dialect
         self._policy = policy
         self._backoff = Backoff(policy.backoff, rng)
+        self._silence = Silence(policy)
         self._state = State.IDLE
         self._wanted: dict[str, None] = {}
         self._watched: dict[str, _Watch] = {}
         self._fresh: set[str] = set()
         self._known: set[str] = set()
         self._actions: list[Action] = []
-        self._pending: dict[int, tuple[float, tuple[str, ...]]] = {}
-        self._request_id = 0
+        self._answers = Answers()
         self._venue_ms = 0
         self._ping_due = self._resync_due = math.inf
         self._begin(0.0)
@@ -105,8 +107,6 @@ class Session:
 
     def take(self) -> tuple[Action, ...]:
         """What is to be done now, in order; each action is handed out once."""
-        if not self._actions:
-            return ()
         actions, self._actions = tuple(self._actions), []
         return actions
 
@@ -155,8 +155,10 @@ class Session:
             return None
         self._move("data")
         self._was_useful = True
-        self._is_silent = False
-        self._frame_at = self._heard(now)
+        if self._silence.broken(self._heard(now)):
+            doubtful = tuple(name for name in self._watched if name not in self._fresh)
+            if doubtful:
+                self._actions.append(Resync(doubtful, "GAP"))
         if reading.instrument:
             self.noted(reading.instrument, 0, now)
         return data
@@ -179,13 +181,26 @@ class Session:
         if is_snapshot or not self._dialect.awaits_snapshot:
             watch.is_awaited = False
             self._known.add(instrument)
-        if not watch.is_awaited and instrument not in self._fresh:
-            self._fresh.add(instrument)
-            self._actions.append(Fresh((instrument,)))
+        if not is_snapshot:
+            self._silence.barren = 0
+        if not watch.is_awaited and not self._silence.is_silent:
+            self._make_fresh(instrument)
         if venue_ms and not is_snapshot:
             before, self._venue_ms = self._venue_ms, venue_ms
             if before and 0 < self._policy.gap_ms < venue_ms - before:
                 self._actions.append(Resync(tuple(self._watched), "GAP"))
+
+    def confirmed(self, instrument: str, now: float) -> None:
+        """REST says of an instrument what the stream said last: in a silence, it is fresh."""
+        watch = self._watched.get(instrument)
+        if watch and self._state in _SPEAKING and self._silence.explain(self._heard(now)):
+            self._make_fresh(instrument)
+
+    def contradicted(self) -> None:
+        """REST says something else than the stream did last: a silence is none of the market's."""
+        if self._state in _SPEAKING and self._silence.is_silent:
+            self._silence.is_doubted = True
+            self._make_stale(tuple(self._watched), "CONNECTION_SILENT")
 
     def held(self, seconds: float) -> None:
         """For so long the caller did not read; silence in it is not the venue's."""
@@ -207,7 +222,7 @@ class Session:
             self._backoff.reset()
         self._was_useful = False
         self._watched.clear()
-        self._pending.clear()
+        self._answers.begin()
         self._actions = [a for a in self._actions if not isinstance(a, Send | Disconnect)]
         self._make_stale(tuple(self._fresh), "DISCONNECTED")
         return self._backoff.draw()
@@ -237,29 +252,29 @@ class Session:
         if self._state not in _SPEAKING:
             return math.inf
         policy = self._policy
-        listening = [self._pong_due, *self._pending_due()]
+        listening = [self._pong_due, self._answers.due()]
         for watch in self._watched.values():
             if watch.is_awaited:
                 listening.append(watch.asked_at + (policy.answer_within or math.inf))
             elif policy.instrument_stale_after:
                 listening.append(watch.heard_at + policy.instrument_stale_after)
         if self._watched:
-            silence = policy.dead_after if self._is_silent else policy.stale_after
-            listening.append(self._frame_at + (silence or math.inf))
+            listening.append(self._silence.due())
         ping_due = self._ping_due if self._dialect.ping else math.inf
         real = min(ping_due, self._resync_due, self._opened_at + (policy.life or math.inf))
         return max(now + _SHORTEST, min(real, min(listening) + self._held))
 
     def _begin(self, now: float) -> None:
         policy = self._policy
-        self._opened_at = self._frame_at = now
+        self._opened_at = now
+        self._silence.begin(now)
         self._held = 0.0
         self._venue_ms = 0
-        self._is_silent = self._was_useful = self._has_asked = False
+        self._was_useful = self._has_asked = False
         self._ping_due = now + policy.ping_every
         self._pong_due = math.inf
         self._resync_due = now + (policy.resync_every or math.inf)
-        self._pending.clear()
+        self._answers.begin()
 
     def _move(self, event: str) -> bool:
         state = _NEXT.get((self._state, event))
@@ -270,29 +285,32 @@ class Session:
         """Seconds of listening that correspond to ``now``."""
         return now - self._held
 
-    def _pending_due(self) -> list[float]:
-        return [due for due, _ in self._pending.values()]
-
     def _overdue(self, now: float) -> str:
         policy, heard = self._policy, self._heard(now)
         if policy.life and now - self._opened_at >= policy.life:
             return "LIFE"
         if heard >= self._pong_due:
             return "NO_PONG"
-        if any(heard >= due for due in self._pending_due()):
+        if heard >= self._answers.due():
             return "NO_ACK"
-        if self._watched and policy.dead_after and heard - self._frame_at >= policy.dead_after:
+        if self._watched and not self._awaits_first_word and heard >= self._silence.dead_at():
+            self._silence.give_up(was_useful=self._was_useful)
             return "SILENT"
         return ""
 
+    @property
+    def _awaits_first_word(self) -> bool:
+        """Whether nothing was ever heard: where any event will do, ``answer_within`` decides."""
+        may_wait = self._policy.answer_within and not self._dialect.awaits_snapshot
+        return bool(may_wait) and not self._known
+
     def _watch_connection(self, now: float) -> None:
-        bound = self._policy.stale_after
-        quiet = self._heard(now) - self._frame_at
-        if self._is_silent or not bound or not self._watched or quiet < bound:
+        is_explained = self._silence.is_explained
+        if not self._watched or not self._silence.ask(self._heard(now)):
             return
-        self._is_silent = True
         everything = tuple(self._watched)
-        self._make_stale(everything, "CONNECTION_SILENT")
+        if not is_explained:
+            self._make_stale(everything, "CONNECTION_SILENT")
         self._actions.append(Resync(everything, "CONNECTION_SILENT"))
 
     def _watch_answers(self, now: float) -> None:
@@ -305,9 +323,11 @@ class Session:
         for name in late:
             self._watched[name].is_awaited = False
         unknown = tuple(name for name in late if name not in self._known)
+        if self._known:
+            unknown = tuple(name for name in unknown if self._dialect.must_speak(name))
         if unknown and not self._dialect.awaits_snapshot:
             detail = f"no event of {', '.join(unknown)} within {bound:g} s of the subscription"
-            self._actions.append(Fail(unknown, "NO_EVENT", detail))
+            self._actions.append(Fail(unknown, "NO_EVENT", detail, is_all=not self._known))
         elif late:
             self._actions.append(Resync(tuple(late), "NO_SNAPSHOT"))
 
@@ -325,6 +345,11 @@ class Session:
         self._make_stale(quiet, "INSTRUMENT_SILENT")
         self._actions.append(Resync(quiet, "INSTRUMENT_SILENT"))
 
+    def _make_fresh(self, instrument: str) -> None:
+        if instrument not in self._fresh:
+            self._fresh.add(instrument)
+            self._actions.append(Fresh((instrument,)))
+
     def _make_stale(self, instruments: tuple[str, ...], reason: str) -> None:
         fallen = tuple(name for name in instruments if name in self._fresh)
         self._fresh.difference_update(fallen)
@@ -336,10 +361,10 @@ class Session:
             return
         heard = self._heard(now)
         if not self._watched:
-            self._frame_at = heard
+            self._silence.begin(heard)
         self._watched.update({name: _Watch(heard, heard) for name in instruments})
         requests = self._dialect.subscribe(
-            instruments, is_first=not self._has_asked, next_id=self._request_id + 1
+            instruments, is_first=not self._has_asked, next_id=self._answers.request_id + 1
         )
         self._has_asked = True
         self._send(requests, heard)
@@ -350,23 +375,25 @@ class Session:
         for name in instruments:
             del self._watched[name]
         self._fresh.difference_update(instruments)
-        requests = self._dialect.unsubscribe(instruments, next_id=self._request_id + 1)
+        requests = self._dialect.unsubscribe(instruments, next_id=self._answers.request_id + 1)
         self._send(requests, self._heard(now))
 
     def _send(self, requests: list[Request], heard: float) -> None:
         for request in requests:
             self._actions.append(Send(request.text))
-            if request.request_id:
-                self._request_id = request.request_id
-                due = heard + (self._policy.ack_within or math.inf)
-                self._pending[request.request_id] = (due, request.instruments)
+            self._answers.expect(request, heard + (self._policy.ack_within or math.inf))
 
     def _acknowledge(self, reading: Reading) -> None:
-        _, instruments = self._pending.pop(reading.request_id, (0.0, ()))
-        if reading.error:
-            names = ", ".join(instruments) or "an unknown request"
-            detail = f"the venue refused {names}: {reading.error}"
-            self._actions.append(Fail(instruments, "REJECTED", detail))
+        refused = self._answers.take(reading)
+        if not reading.error:
+            return
+        for name in refused:
+            if name in self._watched:
+                self._watched[name].is_awaited = False
+        told = ", ".join(refused) or "an unknown request"
+        detail = f"the venue refused {told}: {reading.error}"
+        is_all = not self._known and self._answers.refused >= self._watched.keys()
+        self._actions.append(Fail(refused, "REJECTED", detail, is_all=is_all))
 
     def _disconnect(self, reason: str) -> None:
         if self._move("give up"):

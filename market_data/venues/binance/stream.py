@@ -1,7 +1,7 @@
 """Binance's combined streams: subscriptions by name with ids, acknowledged one by one.
 
-An acknowledgement does not prove that a stream exists, so a stream that stays silent after its
-subscription is a failure that names it.
+An acknowledgement does not prove that a stream exists, so a mark price that stays silent after its
+subscription is a failure that names it. A candle comes where there is trade, and may be silent.
 """
 
 from __future__ import annotations
@@ -55,6 +55,10 @@ class CombinedStreams:
     def unsubscribe(self, instruments: Sequence[str], *, next_id: int) -> list[Request]:
         """UNSUBSCRIBE messages."""
         return _requests("UNSUBSCRIBE", instruments, next_id)
+
+    def must_speak(self, instrument: str) -> bool:
+        """Mark prices come each second; candles of a contract that nobody trades do not come."""
+        return "kline_" not in instrument.lower()
 
     def read(self, frame: bytes) -> Reading:
         """Data frames begin with the stream's name; short ones without it may be answers."""

@@ -39,6 +39,8 @@ EVENTS = st.lists(
             st.tuples(st.just("received"), FRAMES),
             st.tuples(st.just("held"), st.floats(-1.0, 5.0)),
             st.tuples(st.just("noted"), st.sampled_from(NAMES), st.integers(-10, 10**14)),
+            st.tuples(st.just("confirmed"), st.sampled_from(NAMES)),
+            st.tuples(st.just("contradicted")),
             st.tuples(st.just("want"), st.lists(st.sampled_from(NAMES), max_size=6)),
         ),
     ),
@@ -59,6 +61,10 @@ def feed(made: Session, event: tuple, now: float) -> None:
             assert made.next_tick(now) > now
         case "give_up":
             made.give_up("ENOUGH")
+        case "confirmed":
+            made.confirmed(arguments[0], now)
+        case "contradicted":
+            made.contradicted()
         case "held":
             made.held(arguments[0])
         case "received":
