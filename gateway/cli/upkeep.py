@@ -136,7 +136,8 @@ def alert_quality(
 
     run = carried_out(
         "alert-quality", flow, prefect_url, as_of=utc(as_of), flow_settings=chosen.flows,
-        days=days, policy_file=policy,
+        days=days, policy_file=policy, steps=chosen.stream.forecast_steps,
+        stream_policy=Path(chosen.stream.policy_file) if chosen.stream.policy_file else None,
     )  # fmt: skip
     rows = Lake(chosen.flows.lake).read("alert_quality", pl.col("run_id") == run.run_id)
     shown = rows.drop("run_id", "as_of", "schema_version", "policy_version")

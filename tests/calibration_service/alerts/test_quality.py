@@ -41,7 +41,8 @@ def closes(tools: Any, prices: Sequence[float]) -> Closes:
         ([0.3] * 60, False, False),  # through the band and out below
         ([math.nan] * 59 + [0.8], True, False),
         ([0.8] + [0.7] * 58, None, None),  # the hour is not over, whatever it holds so far
-        ([math.nan] * 60, None, None),
+        ([math.nan] * 60, False, False),  # trades alone: the price stands where it stood
+        ([0.76] + [math.nan] * 59, True, False),
         ([], None, None),
     ],
 )
@@ -49,6 +50,73 @@ def test_the_hour_after_an_alert_is_judged_by_its_definitions(
     tools: Any, prices: list[float], followed: bool | None, returned: bool | None
 ) -> None:
     assert aftermath(raised(tools), closes(tools, prices)) == Aftermath(followed, returned)
+
+
+def minutes(tools: Any, *ends: int) -> Any:
+    return tools.START + tools.MINUTE * np.array(ends)
+
+
+def test_a_market_that_falls_silent_stands_where_it_stood_while_the_stream_is_followed(
+    tools: Any,
+) -> None:
+    silent = closes(tools, [0.72] * 5)
+    alert = raised(tools)
+    assert aftermath(alert, silent) == Aftermath(None, None)
+    assert aftermath(alert, silent, minutes(tools, *range(1, 61))) == Aftermath(False, False)
+    assert aftermath(alert, silent, minutes(tools, *range(1, 20), *range(28, 70))).followed is False
+    gap = minutes(tools, *range(1, 20), *range(31, 70))
+    assert aftermath(alert, silent, gap) == Aftermath(None, None)
+
+
+@pytest.mark.parametrize(
+    ("over", "outcome", "followed", "returned"),
+    [
+        (30, 1.0, True, False), (30, 0.0, False, False), (30, 0.5, False, True),
+        (60, 1.0, True, False), (30, math.nan, None, None), (61, 1.0, False, False),
+    ],
+)  # fmt: skip
+def test_a_market_that_is_resolved_within_the_hour_ends_it_with_its_outcome(
+    tools: Any, over: int, outcome: float, followed: bool | None, returned: bool | None
+) -> None:
+    ended = replace(
+        closes(tools, [0.7] * 20), over_ms=tools.START + over * tools.MINUTE, outcome=outcome
+    )
+    stream = minutes(tools, *range(1, 80))
+    assert aftermath(raised(tools), ended, stream) == Aftermath(followed, returned)
+
+
+@pytest.mark.parametrize("markets", [1, 2, 9, 40])
+@pytest.mark.parametrize("price", [0.8, 0.7])
+def test_few_or_equal_outcomes_have_limits_that_are_numbers_and_say_little(
+    tools: Any, markets: int, price: float
+) -> None:
+    names = [f"m{number}" for number in range(markets)]
+    bars = {name: closes(tools, [price] * 60) for name in names}
+    found = quality(
+        [raised(tools, market=name) for name in names], bars, event_of={},
+        market_days=dict.fromkeys(names, 1.0), rng=np.random.default_rng(1),
+    )[Severity.MED]  # fmt: skip
+    assert found.follow_through is not None
+    assert found.false_share is not None
+    for one in (found.rate, found.follow_through, found.false_share):
+        assert 0.0 <= one.lo <= one.estimate <= one.hi < math.inf
+        assert one.hi - one.lo > 1.5 / (markets + 4)
+    lowest, highest = {1: (0.0253, 5.572), 2: (0.1211, 3.612), 9: (0.4573, 1.8983)}.get(
+        markets, (0.7144, 1.3617)
+    )  # of tables of exact Poisson limits, a day each
+    assert (found.rate.lo, found.rate.hi) == pytest.approx((lowest, highest), abs=1e-3)
+    if price == 0.8 and markets == 9:
+        assert found.follow_through.lo == pytest.approx(1 / (1 + 1.959964**2 / 9), abs=1e-6)
+
+
+def test_alerts_of_one_event_are_one_observation_of_a_rate(tools: Any) -> None:
+    alerts = [raised(tools, minute=number) for number in range(8)]
+    days = {tools.MARKET: 2.0, "other": 2.0}
+    rate = quality(alerts, {}, event_of={}, market_days=days, rng=np.random.default_rng(1))[
+        Severity.MED
+    ].rate
+    assert rate.estimate == 2.0
+    assert rate.hi == pytest.approx(8 * 5.572 / 4.0, abs=1e-2)
 
 
 def test_a_fall_goes_on_downwards(tools: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,10 @@ from typing import Any
 import polars as pl
 import pytest
 
+from calibration_service.alerts.errors import PolicyError
 from calibration_service.alerts.policy import DEFAULT_FILE
 from flows.alert_quality import alert_quality
-from flows.live_lake import alerts_from, export_alerts, export_bars, prune
+from flows.live_lake import alert_frame, alerts_from, export_alerts, export_bars, prune
 from flows.runs import NoDataError
 from flows.settings import FlowSettings
 from market_data.lake import Lake, empty
@@ -88,6 +91,32 @@ def test_the_batch_raises_what_the_stream_raised(told: Told, tmp_path: Path) -> 
     assert report["rate"].to_list() == streamed["rate"].to_list()
     assert set(report["source"]) == {"batch"}
     assert machine.alerts()[0].policy_version in set(report["policy_version"])
+
+
+def test_the_nominal_rate_is_that_of_the_policy_of_the_alerts(told: Told, tmp_path: Path) -> None:
+    machine, lake, settings = told
+    wider = tmp_path / "wider.toml"
+    wider.write_text(
+        DEFAULT_FILE.read_text().replace("alert_low_level = 0.005", "alert_low_level = 0.01")
+    )
+    tried = run(settings, policy_file=wider)
+    assert tried["nominal_rate"].to_list() == [pytest.approx(288 * 0.015)] * 3
+    assert run(settings, stream_policy=wider)["nominal_rate"].to_list() == [None] * 3
+    first = machine.alerts()[0]
+    other = replace(first, alert_id="0" * 36, policy_version="earlier+00000000")
+    lake.upsert("alert", alert_frame([(other, "")]))
+    both = run(settings)
+    assert both["nominal_rate"].to_list() == both["policy_version"].to_list() == [None] * 3
+
+
+def test_refuses_thresholds_that_need_longer_bands(told: Told) -> None:
+    with pytest.raises(PolicyError, match="reference_minutes"):
+        run(told[2], policy_file=DEFAULT_FILE, steps=10)
+
+
+def test_a_report_is_valid_json(told: Told) -> None:
+    shown = json.dumps(run(told[2]).drop("as_of").to_dicts(), allow_nan=False)
+    assert "NaN" not in shown
 
 
 def test_another_policy_raises_other_alerts(told: Told, tmp_path: Path) -> None:
