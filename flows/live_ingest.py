@@ -12,11 +12,12 @@ import orjson
 
 from market_data.bus.port import Bus, Envelope
 from market_data.errors import BusUnavailable, RecordRejected, VenueError
-from market_data.streaming.actions import Action, Fresh, Resync, Stale
+from market_data.streaming.actions import Action, Fail, Fresh, Resync, Stale
 from market_data.streaming.connection import Clock
 from market_data.streaming.events import (
     Event,
     Feed,
+    Quote,
     Unreadable,
     coalesce_key,
     event_id,
@@ -58,6 +59,13 @@ def enveloped(events: Iterable[Event]) -> list[Envelope]:
     ]
 
 
+def feed(venue: str, markets: Iterable[str], reason: str, at_ms: int) -> Feed:
+    """Says of markets why they are stale; "" where they are fresh again."""
+    named = tuple(sorted(markets))
+    key = f"{reason}/{len(named)}/{named[0] if named else ''}"
+    return Feed(f"{venue}:*", at_ms, key, at_ms, named, reason)
+
+
 class Publisher:
     """Publishes, and waits where the bus does not answer: meanwhile nothing is read."""
 
@@ -88,8 +96,11 @@ class Ingest:
         parser: of its frames.
         publisher: takes events.
         clock: the process's clocks.
-        market_of: market of each instrument.
+        market_of: market of each instrument whose state is that of the market.
         books: reads books anew; None where the venue has none to read.
+
+    Attributes:
+        failed: instruments that the venue did not serve, by reason.
     """
 
     def __init__(
@@ -110,6 +121,8 @@ class Ingest:
         self._clock = clock
         self._market_of = market_of
         self._books = books
+        self.failed: Counter[str] = Counter()
+        self._said: dict[str, Quote] = {}
         self._heard: dict[str, tuple[int, bool]] = {}
         self._resyncs: dict[str, asyncio.Task[None]] = {}
         if books is not None:
@@ -121,12 +134,23 @@ class Ingest:
         Raises:
             RecordRejected: the frame cannot be read as a whole, so there is a hole in the stream.
         """
-        events: list[Event] = self._parser.parse(frame, recv_ms)
+        events = self._read(frame, recv_ms)
+        if self._books is not None:
+            self._said.update((one.market_id, one) for one in events if type(one) is Quote)
+        await self._pass_on(events, recv_ms)
+
+    def _read(self, frame: bytes, recv_ms: int) -> list[Event]:
+        """The events of a frame; the session is told of what they are about."""
+        events = self._parser.parse(frame, recv_ms)
         if self._heard:
             now = self._clock.monotonic()
             for instrument, (venue_ms, is_book) in self._heard.items():
                 self.session.noted(instrument, venue_ms, now, is_snapshot=is_book)
             self._heard.clear()
+        return events
+
+    async def _pass_on(self, events: list[Event], recv_ms: int) -> None:
+        """Publishes events, and what could not be read with them."""
         unread = self._parser.rejected[:]
         self._parser.rejected.clear()
         events += self._unreadable(unread, recv_ms)
@@ -151,6 +175,10 @@ class Ingest:
             await self._tell(action.instruments, action.reason)
         elif isinstance(action, Fresh):
             await self._tell(action.instruments, "")
+        elif isinstance(action, Fail):
+            _LOG.error("%s goes on without some of it: %s", self.venue, action.detail)
+            self.failed[action.reason] += len(action.instruments)
+            await self._tell(action.instruments, action.reason)
         elif isinstance(action, Resync) and self._books is not None:
             _LOG.info("reading %d books anew: %s", len(action.instruments), action.reason)
             for instrument in action.instruments:
@@ -160,24 +188,40 @@ class Ingest:
 
     async def _tell(self, instruments: Iterable[str], reason: str) -> None:
         markets = {self._market_of[one] for one in instruments if one in self._market_of}
-        if not markets:
-            return
-        at = self._clock.wall_ms()
-        feed = Feed(
-            f"{self.venue}:*", at, f"{reason}/{len(markets)}/{min(markets)}", at,
-            tuple(sorted(markets)), reason,
-        )  # fmt: skip
-        await self._publisher.publish([feed])
+        if markets:
+            await self._publisher.publish(
+                [feed(self.venue, markets, reason, self._clock.wall_ms())]
+            )
+
+    def forget(self, markets: Iterable[str]) -> None:
+        """These markets are followed no more."""
+        for market_id in markets:
+            self._said.pop(market_id, None)
 
     async def _resync(self, instrument: str) -> None:
-        """Reads one book over REST and treats it as a message of the stream."""
+        """Reads one book over REST, and holds it against what the stream said last."""
         assert self._books is not None
         try:
-            await self.on_frame(await self._books(instrument), self._clock.wall_ms())
+            frame, recv_ms = await self._books(instrument), self._clock.wall_ms()
+            events = self._read(frame, recv_ms)
+            self._compare(instrument, events)
+            await self._pass_on(events, recv_ms)
         except (VenueError, RecordRejected) as error:
             _LOG.warning("the book of %s cannot be read: %s", instrument, error)
         finally:
             self._resyncs.pop(instrument, None)
+
+    def _compare(self, instrument: str, events: Sequence[Event]) -> None:
+        said = self._said.get(self._market_of.get(instrument, ""))
+        if said is None:
+            return
+        for one in events:
+            if not isinstance(one, Quote) or one.market_id != said.market_id:
+                continue
+            if _same(one.bid, said.bid) and _same(one.ask, said.ask):
+                self.session.confirmed(instrument, self._clock.monotonic())
+            else:
+                self.session.contradicted()
 
     async def close(self) -> None:
         """Gives up what is under way."""
@@ -185,6 +229,11 @@ class Ingest:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _same(one: float, other: float) -> bool:
+    """Whether two prices are the same, or both are none."""
+    return one == other or (one != one and other != other)
 
 
 def as_book_message(answer: Any) -> bytes:

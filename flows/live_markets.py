@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -29,8 +29,14 @@ class Followed:
     token_ids: tuple[str, ...]
 
 
-def chosen(lake: Lake, policy: SelectionPolicy) -> list[Followed]:
-    """The markets to follow, best first, of those that the registry knows with their tokens."""
+def chosen(lake: Lake, policy: SelectionPolicy, resolved: Collection[str] = ()) -> list[Followed]:
+    """The markets to follow, best first, of those that the registry knows with their tokens.
+
+    Args:
+        lake: holds registry and trust.
+        policy: what is worth to be followed.
+        resolved: markets that are over, whatever the registry still says of them.
+    """
     rows = lake.read(
         "market_registry",
         (pl.col("platform") == PLATFORM) & (pl.col("token_ids").list.len() >= 2),
@@ -43,7 +49,12 @@ def chosen(lake: Lake, policy: SelectionPolicy) -> list[Followed]:
         for market_id, condition, tokens, status, volume in rows.iter_rows()
     }
     candidates = [
-        Candidate(name, _number(trust.get(name)), _number(volume), resolved=status != "ACTIVE")
+        Candidate(
+            name,
+            _number(trust.get(name)),
+            _number(volume),
+            resolved=status != "ACTIVE" or name in resolved,
+        )
         for name, (_, status, volume) in known.items()
     ]
     return [known[name][0] for name in select(candidates, policy) if name in known]
