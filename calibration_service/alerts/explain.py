@@ -79,7 +79,7 @@ def _question(codes: Collection[Reason], facts: dict[str, Fact]) -> str:
             ("trust", "trust", "at least"),
         )
     ]
-    few = "; few events stand behind the band" if Reason.LOW_CONFIDENCE in codes else ""
+    few = "; no measured outcomes stand behind the band" if Reason.LOW_CONFIDENCE in codes else ""
     return f"{' and '.join(parts)}{few}."
 
 
