@@ -125,8 +125,8 @@ class Ingest:
         self._said: dict[str, Quote] = {}
         self._heard: dict[str, tuple[int, bool]] = {}
         self._resyncs: dict[str, asyncio.Task[None]] = {}
-        if books is not None:
-            parser.heard = self._heard  # type: ignore[attr-defined]
+        if hasattr(parser, "heard"):  # its frames do not begin with what they are about
+            parser.heard = self._heard
 
     async def on_frame(self, frame: bytes, recv_ms: int) -> None:
         """Reads a frame and publishes what it says; it returns when the bus has taken it.

@@ -33,8 +33,9 @@ POLICY = Policy(resync_every=0.0, pong_within=1e9)
 
 def book(token: str, bid: str, ask: str, after_ms: int = 0) -> bytes:
     """A whole book as the stream brings it."""
+    at = str(BEGIN + after_ms)
     return orjson.dumps({
-        "event_type": "book", "asset_id": token, "market": "0xc", "timestamp": str(BEGIN + after_ms),
+        "event_type": "book", "asset_id": token, "market": "0xc", "timestamp": at,
         "hash": f"{bid}/{ask}", "bids": [{"price": bid, "size": "10"}],
         "asks": [{"price": ask, "size": "10"}],
     })  # fmt: skip
