@@ -101,7 +101,10 @@ async def live(settings: Settings, role: Role, key: str | None) -> AsyncIterator
             client=client,
             polls=Polls(venue, flows.gamma_url) if stream.polymarket_url else None,
             sinks=_sinks(settings, webhooks),
-            connections=Connections(stream, clock, random.Random(), books=book),
+            # The books of a recording's venue are of another instant than what is on the wire.
+            connections=Connections(
+                stream, clock, random.Random(), books=book if stream.clock == "wall" else None
+            ),
             baseline=settings.forecast.policy.fallback_model,
         )
         yield LiveService(stream, policy, outside, role)

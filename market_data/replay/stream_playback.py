@@ -109,7 +109,16 @@ class Playback:
         return tuple(self._clients)
 
     def arrive(self, client: StreamClient) -> None:
-        """A client connected; where another one had left, the replay goes back for it."""
+        """A client connected; where another one had left, the replay goes back for it.
+
+        One more than are waited for stands in the place of one that has died without a word.
+        """
+        channel = client.speaker.channel
+        most = self._settings.clients.get(channel)
+        before = [one for one in self._clients if one.speaker.channel == channel]
+        if most and len(before) >= most:
+            before[0].abort()
+            self.leave(before[0])
         self._clients.append(client)
         if self._owed:
             self._owed -= 1

@@ -237,7 +237,7 @@ class MarketStream:
         ):
             bar.quote(ms, key, mid)
         elif mid == mid or quote.span is not None:
-            self._fold_elsewhere(market, quote, mid, is_newer=is_newer)
+            self._fold_elsewhere(market, quote, mid)
         else:
             self.counts["ONE_SIDED"] += 1
         if not is_newer:
@@ -255,9 +255,7 @@ class MarketStream:
                     look = look_at_window(market.window, mid, market.book, rules, age)
                     self._judge(market, TriggerKind.MOVE, ms, look)
 
-    def _fold_elsewhere(
-        self, market: LiveMarket, quote: Quote, mid: float, *, is_newer: bool
-    ) -> None:
+    def _fold_elsewhere(self, market: LiveMarket, quote: Quote, mid: float) -> None:
         """Folds into another minute than the latest, or several quotes at once.
 
         A book that has not changed for long comes with the time of its last change. Where it is
@@ -265,7 +263,7 @@ class MarketStream:
         """
         bar = self._minute(market, quote.ms, "")
         if bar is None:
-            if is_newer and mid == mid:
+            if quote.ms > market.ms and mid == mid:
                 now = market.minutes.at(self.closed_until)
                 now.quote(self.closed_until, quote.key, mid)
             return

@@ -1,5 +1,8 @@
 """A stream worker that is killed again and again, on a venue that breaks off and repeats itself.
 
+It is killed while the venue has more to say: what a process has read into its memory when a
+recording ends is gone with the process, and nobody says it again.
+
 Two calm runs and a troubled one over the same capture, each with processes of its own: the bars and
 the alerts in the store must be the same, row by row.
 """
@@ -26,11 +29,12 @@ import pytest
 from gateway.supervisor.ports import free_port
 from market_data.lake import Lake, empty
 from market_data.replay.stream_simulate import StreamDay, simulate_day
+from market_data.replay.stream_simulate_market import Truth
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDED = ROOT / "../shared/data/dev/ws/clob_ws_book_btc5m.parquet"
 TROUBLE = "disconnect=0.0002,duplicate=0.05,reorder=0.05,array=0.02,unknown=0.01,seed=7"
-DAY = "seed=5,n_conditions=12,duration_s=5400,updates_per_second=5,n_jumps=4,resolved_share=0.1"
+DAY = "seed=5,n_conditions=10,duration_s=2700,updates_per_second=4,n_jumps=4,resolved_share=0.1"
 _BARS = (
     "SELECT market_id, interval_ms, start_ms, open, high, low, close, volume, trade_count,"
     " realized_vol FROM live_bar ORDER BY 1, 2, 3"
@@ -49,6 +53,7 @@ class Outcome:
     alerts: list[tuple[Any, ...]]
     kills: int
     rewinds: int
+    watermark: int
 
 
 @contextmanager
@@ -120,7 +125,8 @@ def run(
     conditions: dict[str, tuple[str, ...]],
     *,
     kills: int = 0,
-    span_ms: int = 5_400_000,
+    span_ms: int = 2_700_000,
+    reach: int = 0,
     seed: int = 0,
     seconds: float = 120.0,
 ) -> Outcome:
@@ -129,7 +135,7 @@ def run(
     followed(Lake(folder / "var/lake"), conditions)
     port_file, store = folder / "port", folder / "var/control.db"
     arguments = ["market_data.replay.stream_server", "--port-file", str(port_file),
-                 "--clients", "polymarket=1", "--overlap-frames", "60000", *venue]  # fmt: skip
+                 "--clients", "polymarket=1", "--overlap-frames", "10000", *venue]  # fmt: skip
     with process(folder, *arguments):
         port = waited_for("venue", lambda: port_file.exists() and port_file.read_text(), folder)
         settings = _settings(port.strip(), bus_bound="5000")
@@ -141,11 +147,17 @@ def run(
 
             rng = random.Random(seed)
             for _ in range(kills):
-                step = rng.randrange(1, max(2, span_ms // (kills + 1)))
+                step = rng.randrange(
+                    1, span_ms * 2 // (3 * kills)
+                )  # the venue has more to say then
                 _killed(folder, settings, step, lambda: bool(state()["ended"]))
-            _finished(folder, settings, lambda: bool(state()["ended"]), seconds)
+
+            def is_over() -> bool:
+                return bool(state()["ended"]) and watermark(store) >= reach
+
+            _finished(folder, settings, is_over, seconds)
             rewinds = state()["rewinds"]
-    return Outcome(ask(store, _BARS), ask(store, _ALERTS), kills, rewinds)
+    return Outcome(ask(store, _BARS), ask(store, _ALERTS), kills, rewinds, watermark(store))
 
 
 def _settings(port: str, **more: str) -> dict[str, str]:
@@ -175,25 +187,47 @@ def _finished(
     folder: Path, settings: dict[str, str], ended: Callable[[], bool], seconds: float
 ) -> None:
     """Lets a worker work until the capture is over and it has nothing left to do."""
-    store, until, last = folder / "var/control.db", time.monotonic() + seconds, -1
+    store, until = folder / "var/control.db", time.monotonic() + seconds
     with process(folder, "gateway.cli.main", "stream", **settings):
-        while not (ended() and watermark(store) == last):
-            last = watermark(store)
+        while not ended():
             assert time.monotonic() < until, (folder / "log").read_text()[-3000:]
-            time.sleep(0.3)
+            time.sleep(0.1)
+        _quiet(store, until)
 
 
-def test_kills_and_a_venue_in_trouble_change_neither_bars_nor_alerts(tmp_path: Path) -> None:
-    day = StreamDay.parse(DAY)
-    _, truth = simulate_day(day)
-    conditions: dict[str, tuple[str, ...]] = dict(truth.assets)
-    calm = run(tmp_path / "calm", ["--simulate", DAY], conditions)
-    troubled = run(
-        tmp_path / "troubled", ["--simulate", DAY, "--faults", TROUBLE], conditions, kills=5
-    )
-    assert troubled.kills == 5
-    assert troubled.rewinds >= 5
-    assert len(calm.bars) > 1_000
+def _quiet(store: Path, until: float) -> None:
+    """Waits until a worker changes nothing any more for a second, many checkpoints long."""
+    seen, since = None, time.monotonic()
+    while time.monotonic() - since < 1.0:
+        now = ask(store, "SELECT count(*), max(ms) FROM live_trade"), ask(
+            store, "SELECT sum(unicode(hex(state)) + length(state)) FROM live_market"
+        ), watermark(store)  # fmt: skip
+        if now != seen:
+            seen, since = now, time.monotonic()
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def truth() -> Truth:
+    """What really happened on the simulated day."""
+    return simulate_day(StreamDay.parse(DAY))[1]
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory, truth: Truth) -> Outcome:
+    """The day without any trouble."""
+    folder = tmp_path_factory.mktemp("calm") / "run"
+    return run(folder, ["--simulate", DAY], dict(truth.assets))
+
+
+def test_kills_and_a_venue_in_trouble_change_neither_bars_nor_alerts(
+    tmp_path: Path, calm: Outcome, truth: Truth
+) -> None:
+    venue = ["--simulate", DAY, "--faults", TROUBLE, "--speed", "600"]
+    troubled = run(tmp_path / "troubled", venue, dict(truth.assets), kills=4, reach=calm.watermark)
+    assert troubled.rewinds >= 4
+    assert len(calm.bars) > 400
     assert len(calm.alerts) >= 4
     assert troubled.bars == calm.bars
     assert troubled.alerts == calm.alerts
@@ -218,14 +252,12 @@ def redis(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
         started.wait()
 
 
-def test_redis_and_the_worker_behind_it_are_killed_and_nothing_is_lost(tmp_path: Path) -> None:
-    day = StreamDay.parse(DAY)
-    _, truth = simulate_day(day)
-    conditions: dict[str, tuple[str, ...]] = dict(truth.assets)
-    calm = run(tmp_path / "calm", ["--simulate", DAY], conditions)
+def test_redis_and_the_worker_behind_it_are_killed_and_nothing_is_lost(
+    tmp_path: Path, calm: Outcome, truth: Truth
+) -> None:
     folder = tmp_path / "split"
     folder.mkdir()
-    followed(Lake(folder / "var/lake"), conditions)
+    followed(Lake(folder / "var/lake"), dict(truth.assets))
     port_file, store, port = folder / "port", folder / "var/control.db", free_port()
     venue = ["market_data.replay.stream_server", "--port-file", str(port_file), "--clients",
              "polymarket=1", "--simulate", DAY, "--faults", TROUBLE]  # fmt: skip
@@ -233,29 +265,22 @@ def test_redis_and_the_worker_behind_it_are_killed_and_nothing_is_lost(tmp_path:
         at = waited_for("venue", lambda: port_file.exists() and port_file.read_text(), folder)
         settings = _settings(at.strip(), bus_url=f"redis://127.0.0.1:{port}/0")
 
-        def worked() -> tuple[int, int]:
-            return watermark(store), len(ask(store, "SELECT 1 FROM live_bar"))
-
         ingest = ("gateway.cli.main", "stream", "--role", "ingest")
         work = ("gateway.cli.main", "stream", "--role", "work")
         with redis(folder, port) as first, process(folder, *ingest, **settings):
             for _ in range(2):
                 with process(folder, *work, **settings) as worker:
                     before = watermark(store)
-                    waited_for("progress", lambda b=before: watermark(store) > b + 600_000, folder)
+                    waited_for("progress", lambda b=before: watermark(store) > b + 300_000, folder)
                     worker.send_signal(signal.SIGKILL)
             with process(folder, *work, **settings):
                 before = watermark(store)
-                waited_for("progress", lambda: watermark(store) > before + 300_000, folder)
+                waited_for("progress", lambda: watermark(store) > before + 200_000, folder)
                 first.kill()
                 first.wait()
                 with redis(folder, port):
-                    last: tuple[int, int] = (0, 0)
-                    final = max(row[2] for row in calm.bars if row[1] == 60_000)
-                    waited_for("the end", lambda: worked()[0] >= final + 62_000, folder, 90)
-                    while worked() != last:
-                        last = worked()
-                        time.sleep(1.0)
+                    waited_for("the end", lambda: watermark(store) >= calm.watermark, folder, 90)
+                    _quiet(store, time.monotonic() + 60.0)
     assert ask(store, _BARS) == calm.bars
     assert ask(store, _ALERTS) == calm.alerts
 
@@ -268,8 +293,9 @@ def test_a_whole_day_is_the_same_twice_and_over_a_kill_in_every_hour(tmp_path: P
     venue = ["--simulate", spec]
     first, second = (run(tmp_path / n, venue, conditions, seconds=400) for n in ("one", "two"))
     troubled = run(
-        tmp_path / "three", [*venue, "--faults", TROUBLE], conditions, kills=24,
-        span_ms=86_400_000, seconds=900,
+        tmp_path / "three", [*venue, "--faults", TROUBLE, "--speed", "600"],
+        conditions, kills=24,
+        span_ms=86_400_000, seconds=900, reach=first.watermark,
     )  # fmt: skip
     print(f"\nday: {len(first.bars)} bars, {len(first.alerts)} alerts, {troubled.kills} kills, "
           f"{troubled.rewinds} rewinds")  # fmt: skip
@@ -293,8 +319,9 @@ def test_the_recorded_hours_are_the_same_twice_and_over_kills(tmp_path: Path) ->
     venue = ["--capture", str(RECORDED)]
     first, second = (run(tmp_path / n, venue, conditions, seconds=400) for n in ("one", "two"))
     troubled = run(
-        tmp_path / "three", [*venue, "--faults", TROUBLE], conditions, kills=20,
-        span_ms=15_000_000, seconds=900,
+        tmp_path / "three", [*venue, "--faults", TROUBLE, "--speed", "150"],
+        conditions, kills=20,
+        span_ms=15_000_000, seconds=900, reach=first.watermark,
     )  # fmt: skip
     print(f"\nrecorded: {len(first.bars)} bars, {len(first.alerts)} alerts, "
           f"{troubled.kills} kills, {troubled.rewinds} rewinds")  # fmt: skip
