@@ -272,6 +272,6 @@ class Playback:
             await self._change()
             return
         for client in self.clients:
-            if client.speaker.is_subscribed:
+            if client.speaker.is_subscribed and client in self._clients:
                 self._clients.remove(client)  # so that its leaving is owed to nobody
                 self._owed += not await client.say_goodbye()
