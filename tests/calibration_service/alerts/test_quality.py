@@ -109,6 +109,17 @@ def test_few_or_equal_outcomes_have_limits_that_are_numbers_and_say_little(
         assert found.follow_through.lo == pytest.approx(1 / (1 + 1.959964**2 / 9), abs=1e-6)
 
 
+def test_a_share_of_few_events_has_the_limits_of_wilson(tools: Any) -> None:
+    bars = {"up": closes(tools, [0.8] * 60), "flat": closes(tools, [0.7] * 60)}
+    alerts = [raised(tools, market=name) for name in bars]
+    found = quality(
+        alerts, bars, event_of={}, market_days=dict.fromkeys(bars, 1.0),
+        rng=np.random.default_rng(1),
+    )[Severity.MED].follow_through  # fmt: skip
+    assert found is not None
+    assert (found.estimate, found.lo, found.hi) == pytest.approx((0.5, 0.0945, 0.9055), abs=1e-4)
+
+
 def test_alerts_of_one_event_are_one_observation_of_a_rate(tools: Any) -> None:
     alerts = [raised(tools, minute=number) for number in range(8)]
     days = {tools.MARKET: 2.0, "other": 2.0}
