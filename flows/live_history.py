@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from market_data.series import MAX_FILL_SECONDS
 from market_data.streaming.bars import FIVE_MS, MINUTE_MS, Bar
-from market_data.streaming.events import MICRO
+from market_data.streaming.events import MICRO, is_probability
 
 HOUR_MS = 3_600_000
 CONTEXT_STEPS = 288
@@ -42,7 +42,7 @@ class History:
         Bars of prices that are no probabilities are passed over.
         """
         for bar in bars:
-            if bar.close > 1.0:
+            if not is_probability(bar.market_id):
                 continue
             market = self._markets.get(bar.market_id)
             if market is None:

@@ -7,7 +7,6 @@ from, and what becomes of the alerts, is not its business.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -20,7 +19,7 @@ from flows.live_checkpoint import Watched
 from flows.live_facts import Facts
 from flows.live_history import KEPT_MS, History
 from market_data.streaming.bars import FIVE_MS, MINUTE_MS, Bar
-from market_data.streaming.events import OpenInterest, Resolved, TickSize
+from market_data.streaming.events import OpenInterest, Resolved, TickSize, is_probability
 from market_data.streaming.market_stream import MinuteClosed
 
 OLD_BAND_MS = 6 * FIVE_MS
@@ -145,8 +144,7 @@ class Judge:
         return self._judge(bar)
 
     def _judge(self, bar: Bar) -> tuple[Alert, ...]:
-        is_price = math.isnan(bar.close) or 0.0 <= bar.close <= 1.0  # NaN: trades alone
-        if not is_price or bar.market_id in self._muted:
+        if not is_probability(bar.market_id) or bar.market_id in self._muted:
             return ()
         watched = self.state_of(bar.market_id)
         if watched.is_over(bar.end_ms):
@@ -191,6 +189,8 @@ class Judge:
         For a market that begins to move after a quiet time: what is asked for hangs on the venue's
         time alone.
         """
+        if not is_probability(market_id):
+            return
         issued_ms = at_ms - at_ms % FIVE_MS
         state = self.state_of(market_id)
         if self.bands.age_ms(market_id, issued_ms) > 0 and not state.is_over(issued_ms):
