@@ -103,10 +103,15 @@ def _measured(folder: Path, day: StreamDay, truth: Truth) -> dict[str, Any]:
         )  # fmt: skip
         looked = _looked(port, worker.pid, day.duration_s - 5.0)
         watching.wait(day.duration_s + 120.0)
+    return _summed(folder, looked, len(keys) * PER_KEY - 1)
+
+
+def _summed(folder: Path, looked: dict[str, float], readers: int) -> dict[str, Any]:
+    """What the watchers printed, against the instants at which the venue spoke."""
     told = json.loads((folder / "watchers.out").read_text().splitlines()[-1])
     if told["failed"]:
         raise RuntimeError(f"watchers failed: {told['failed'][:3]}")
-    readers, received = len(keys) * PER_KEY - 1, told["received"]
+    received = told["received"]
     late = [at + LATENESS_MS + looked["offset"] for at in told["at"].values()]
     first = dict(zip(told["at"], late, strict=True))
     return looked | {

@@ -14,8 +14,9 @@ from calibration_service.alerts.state import MarketState, read_state, write_stat
 from calibration_service.alerts.values import Band
 from flows.live_facts import Facts, MarketFacts
 from market_data.streaming.bars import Minutes
+from market_data.streaming.live_market import LiveMarket
 from market_data.streaming.live_store import FoldedRow, JudgedRow, read_folded, read_judged
-from market_data.streaming.market_stream import LiveMarket, MarketStream
+from market_data.streaming.market_stream import MarketStream
 
 _PACK = msgspec.msgpack.Encoder()
 _VERSION = 1

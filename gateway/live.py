@@ -15,7 +15,7 @@ import httpx
 import sqlalchemy as sa
 
 from calibration_service.alerts.errors import PolicyError
-from calibration_service.alerts.policy import AlertPolicy, load_policy
+from calibration_service.alerts.policy import AlertPolicy, check_steps, load_policy
 from calibration_service.alerts.sinks import LogSink, Sink, Webhook
 from calibration_service.alerts.store import SinkRule
 from calibration_service.alerts.values import Severity
@@ -27,6 +27,7 @@ from flows.live_ingest import as_book_message
 from flows.live_markets import Followed
 from flows.live_polls import Polls
 from flows.live_service import LiveService, Outside, Role, stream_rules, volatility_rules
+from flows.settings import FlowSettings
 from flows.stream_settings import StreamSettings
 from gateway.live_metrics import text_of
 from gateway.settings import Settings
@@ -71,17 +72,11 @@ async def live(settings: Settings, role: Role, key: str | None) -> AsyncIterator
     stream = settings.stream
     policy = _policy(stream)
     flows = settings.flows
-    http_policy = HttpPolicy(
-        max_in_flight=flows.venue_concurrency,
-        requests_per_second=flows.venue_rate,
-        attempts=min(3, flows.venue_attempts),
-        backoff_seconds=flows.venue_backoff_seconds,
-    )
     clock = Clock(time.monotonic, wall_ms)
     async with contextlib.AsyncExitStack() as stack:
         engine = open_store(settings.control.url)
         stack.callback(engine.dispose)
-        venue = await stack.enter_async_context(VenueHttp(http_policy))
+        venue = await stack.enter_async_context(VenueHttp(_http_policy(flows)))
         webhooks = await stack.enter_async_context(
             httpx.AsyncClient(timeout=WEBHOOK_SECONDS, trust_env=False)
         )
@@ -108,6 +103,15 @@ async def live(settings: Settings, role: Role, key: str | None) -> AsyncIterator
             baseline=settings.forecast.policy.fallback_model,
         )
         yield LiveService(stream, policy, outside, role)
+
+
+def _http_policy(flows: FlowSettings) -> HttpPolicy:
+    return HttpPolicy(
+        max_in_flight=flows.venue_concurrency,
+        requests_per_second=flows.venue_rate,
+        attempts=min(3, flows.venue_attempts),
+        backoff_seconds=flows.venue_backoff_seconds,
+    )
 
 
 def _policy(stream: StreamSettings) -> AlertPolicy:
@@ -171,6 +175,7 @@ async def replaying(
     """A worker over a store of its own, whose result hangs on the events and the lake alone."""
     stream = settings.stream.model_copy(update={"clock": "venue"})
     policy = _policy(stream)
+    check_steps(policy, stream.forecast_steps)
     baseline = BaselineBands(policy, stream.forecast_steps, settings.forecast.policy.fallback_model)
     bus = InProcessBus([GROUP], Codec(), merged, time.monotonic, bound=1 << 30)
     facts = Facts()

@@ -29,6 +29,7 @@ TRACKED = (
     "category",
     "neg_risk",
     "enable_order_book",
+    "tick_size",
     "end_at",
     "closed_at",
     "resolved_at",

@@ -50,14 +50,14 @@ ALERT_QUALITY = describe(
         "severity": TEXT,
         "as_of": TIME,
         "source": TEXT,  # stream: as raised; batch: as a policy would have raised them
-        "policy_version": TEXT,  # of a batch; null for what was raised under several
+        "policy_version": TEXT,  # null where the alerts carry several stamps
         "alerts": COUNT,
         "unknown": COUNT,  # alerts whose hour is not over, or has no prices
         "market_days": REAL,
         "rate": REAL,  # alerts per market-day, with a 95 % interval
         "rate_lo": REAL,
         "rate_hi": REAL,
-        "nominal_rate": REAL,  # times a day that a calibrated band is left by chance
+        "nominal_rate": REAL,  # times a day that a calibrated band is left; null: policy unknown
         "follow_through": REAL,  # share after which the price went on; null without a known one
         "follow_through_lo": REAL,
         "follow_through_hi": REAL,

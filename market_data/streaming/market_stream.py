@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from market_data.streaming.bars import FIVE_MS, MINUTE_MS, Bar, Minutes, OpenBar
 from market_data.streaming.dedupe import Ledger, Recent
 from market_data.streaming.events import (
@@ -31,14 +29,13 @@ from market_data.streaming.events import (
     Trade,
     is_probability,
 )
+from market_data.streaming.live_market import LiveMarket
 from market_data.streaming.volatility import (
-    Book,
     Diagnostics,
     Trigger,
     TriggerKind,
     Verdict,
     VolatilityRules,
-    Window,
     look_at_bar,
     look_at_marks,
     look_at_window,
@@ -92,39 +89,6 @@ class MinuteClosed:
 
 Signal = MinuteClosed | Trigger | TickSize | NewMarket | Resolved | OpenInterest | Bar
 """What comes out: a lone `Bar` is one that the venue made itself."""
-
-
-class LiveMarket:
-    """One market as it stands.
-
-    Attributes:
-        ms, key: of its latest quote; recv_ms: when that was received.
-        quiet_until: end of the cooldown of its last trigger; merged: looks since then that would
-            have fired.
-        suppressed: why it may not fire now; "" where it may.
-        diagnostics: what the last look saw.
-        volumes: of the minutes before, millionths of a contract.
-    """
-
-    __slots__ = (
-        "ask", "ask_size", "bid", "bid_size", "diagnostics", "key", "market_id", "merged", "mid",
-        "minutes", "ms", "quiet_until", "recv_ms", "suppressed", "volumes", "window",
-    )  # fmt: skip
-
-    def __init__(self, minutes: Minutes, rules: VolatilityRules) -> None:
-        self.market_id = minutes.market_id
-        self.minutes = minutes
-        self.bid = self.ask = self.bid_size = self.ask_size = self.mid = _NAN
-        self.ms = self.recv_ms = self.quiet_until = self.merged = 0
-        self.key = self.suppressed = ""
-        self.window = Window(rules.window_ms)
-        self.volumes: deque[int] = deque(maxlen=rules.history)
-        self.diagnostics: Diagnostics | None = None
-
-    @property
-    def book(self) -> Book:
-        """Its best prices."""
-        return Book(self.bid, self.ask, self.bid_size, self.ask_size)
 
 
 class MarketStream:
@@ -414,10 +378,10 @@ class MarketStream:
         if look.verdict == Verdict.FIRED:
             reason = market.suppressed or self.suppressed
             if reason:
-                look = _with_verdict(look, Verdict.SUPPRESSED, reason)
+                look = look.said(Verdict.SUPPRESSED, reason)
             elif ms < market.quiet_until:
                 market.merged += 1
-                look = _with_verdict(look, Verdict.MERGED, "")
+                look = look.said(Verdict.MERGED)
             else:
                 market.quiet_until, before = ms + self.volatility.cooldown_ms, market.merged
                 market.merged = 0
@@ -433,7 +397,3 @@ def _again(minutes: Minutes, start: int, end: int) -> list[Bar]:
     if five + FIVE_MS < end:
         found.append(minutes.closed_five(five))
     return [one for one in found if one is not None]
-
-
-def _with_verdict(look: Diagnostics, verdict: Verdict, reason: str) -> Diagnostics:
-    return msgspec.structs.replace(look, verdict=verdict, reason=reason)

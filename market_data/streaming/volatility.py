@@ -109,6 +109,10 @@ class Diagnostics(msgspec.Struct, array_like=True, gc=False, frozen=True):
     verdict: str
     reason: str = ""
 
+    def said(self, verdict: Verdict, reason: str = "") -> Diagnostics:
+        """The same look with another verdict."""
+        return msgspec.structs.replace(self, verdict=verdict, reason=reason)
+
 
 class Trigger(msgspec.Struct, array_like=True, gc=False, frozen=True):
     """A market is to be looked at.

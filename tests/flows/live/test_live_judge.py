@@ -56,7 +56,7 @@ async def test_a_band_that_was_left_expires_while_there_are_trades_alone() -> No
 
 async def test_a_price_that_is_no_probability_is_passed_over() -> None:
     made = judge()
-    await made.minute(minute(1, 3_184.2))
+    await made.minute(minute(1, 0.2, "binance:DOGEUSDT@mark"))
     assert made.watched == {}
 
 
