@@ -116,3 +116,19 @@ async def test_what_is_removed_of_one_stream_keeps_nothing_back_on_the_others(
     assert (lag.waiting, lag.unacknowledged) == (0, 0)
     await consumer.close()
     await bus.close()
+
+
+async def test_a_worker_goes_on_where_redis_has_no_memory_left(limited: str) -> None:
+    bus = opened(limited)
+    consumer = await bus.subscribe("live", "worker")
+    await bus.publish(enveloped(*(trade("m1", n) for n in range(20))))
+    with Redis.from_url(limited) as client:
+        client.config_set("maxmemory", "1")
+        try:
+            taken = await drain(consumer, 20)
+            await consumer.acknowledge(taken)
+            assert (await bus.lag("live")).unacknowledged == 0
+        finally:
+            client.config_set("maxmemory", "0")
+    await consumer.close()
+    await bus.close()
