@@ -23,14 +23,16 @@ from flows.live_connections import Connections
 from flows.live_facts import Facts, FactsUpdate, read_facts
 from flows.live_ingest import Publisher
 from flows.live_lake import export_alerts, export_bars, prune
-from flows.live_markets import Followed, chosen
+from flows.live_markets import PLATFORM, Followed, chosen
 from flows.live_polls import Polls
 from flows.stream_settings import StreamSettings
 from market_data.bus.opening import GROUP, BusPlan, open_bus
 from market_data.bus.port import Bus
+from market_data.control_store import prepare
 from market_data.errors import BusError, BusUnavailable, LakeError
 from market_data.lake import Lake
 from market_data.sole_worker import AlreadyWorking, sole
+from market_data.streaming import live_store
 from market_data.streaming.connection import Clock
 from market_data.streaming.market_stream import MarketStream, StreamRules
 from market_data.streaming.volatility import VolatilityRules
@@ -138,6 +140,7 @@ class LiveService:
         check_steps(self.policy, settings.forecast_steps)
         plan = BusPlan(settings.bus_url, settings.bus_partitions, settings.bus_bound)
         self.bus = open_bus(plan, self.outside.clock.monotonic)
+        await asyncio.to_thread(prepare, self.outside.engine, live_store.METADATA)
         await self._read_facts()
         heard = asyncio.Event()
         publisher = Publisher(self.bus, stop)
@@ -215,6 +218,7 @@ class LiveService:
         )
         try:
             await worker.start()
+            self._leave_out(worker)
             self.worker, self._taken_at = worker, outside.clock.monotonic()
             self.ready.set()
             while not heard.is_set():
@@ -226,6 +230,13 @@ class LiveService:
         finally:
             await worker.bands.close()
             await consumer.close()
+
+    def _leave_out(self, worker: LiveWorker) -> None:
+        """Markets that are followed no more raise nothing by the prices at which they were left."""
+        followed = {one.market_id for one in self.markets}
+        for name, market in worker.stream.markets.items():
+            if name.startswith(f"{PLATFORM}:") and name not in followed:
+                market.suppressed = market.suppressed or "UNFOLLOWED"
 
     async def _turn(self, worker: LiveWorker, alone: Callable[[], None]) -> None:
         taken = await worker.turn()
@@ -283,7 +294,9 @@ class LiveService:
         since = self.facts.since_ms()
 
         def read() -> tuple[list[Followed], FactsUpdate]:
-            found = chosen(self.outside.lake, self.policy.selection)
+            with self.outside.engine.connect() as connection:
+                over = live_store.resolved_markets(connection)
+            found = chosen(self.outside.lake, self.policy.selection, over)
             return found, read_facts(self.outside.lake, [one.market_id for one in found], since)
 
         found, update = await asyncio.to_thread(read)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -47,17 +48,16 @@ def _connections(service: LiveService) -> Iterator[Metric]:
     fresh = sum(len(shard.ingest.session.fresh) for shard in shards)
     yield _gauge("connections", "Connections to venues.", len(shards))
     yield _gauge("fresh_instruments", "Instruments that the stream speaks of.", fresh)
-    opened = sum(shard.counts.opened for shard in shards)
-    frames = sum(shard.counts.frames for shard in shards)
+    counts = [connections.ended, *(shard.counts for shard in shards)]
+    opened, frames = sum(one.opened for one in counts), sum(one.frames for one in counts)
     yield _counter("connections_opened", "Connections that came up.", {"": opened})
     yield _counter("frames", "Frames received.", {"": frames})
-    ended: dict[str, int] = {}
-    for shard in shards:
-        for reason, count in shard.counts.ended.items():
-            ended[reason] = ended.get(reason, 0) + count
-    yield _counter("connections_ended", "Connections that ended, by reason.", ended, "reason")
-    for venue, counts in connections.parsed.items():
-        yield _counter(f"{venue}_messages", "Messages by kind.", dict(counts), "kind")
+    ended = sum((one.ended for one in counts), Counter[str]())
+    yield _counter("connections_ended", "Connections that ended, by reason.", dict(ended), "reason")
+    failed = sum((shard.ingest.failed for shard in shards), Counter[str]())
+    yield _counter("refused", "Streams that a venue does not serve.", dict(failed), "reason")
+    for venue, kinds in connections.parsed.items():
+        yield _counter(f"{venue}_messages", "Messages by kind.", dict(kinds), "kind")
 
 
 def _worker(service: LiveService) -> Iterator[Metric]:

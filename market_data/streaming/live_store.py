@@ -218,6 +218,12 @@ def read_judged(connection: sa.Connection) -> list[JudgedRow]:
     ]  # fmt: skip
 
 
+def resolved_markets(connection: sa.Connection) -> set[str]:
+    """Markets that are over."""
+    query = sa.select(LIVE_JUDGED.c.market_id).where(LIVE_JUDGED.c.resolved_ms.is_not(None))
+    return set(connection.execute(query).scalars())
+
+
 def _replace(connection: sa.Connection, table: sa.Table, given: list[dict[str, Any]]) -> None:
     """Puts rows in the place of those with the same ``market_id``."""
     if given:

@@ -185,18 +185,20 @@ class MarketChannelParser:
         return instrument
 
     def _book(self, message: _Message, recv_ms: int, events: list[Event], _: Any) -> None:
-        if self.heard is not None:
-            self.heard[message.asset_id] = message.timestamp, True
         instrument = self._tokens.get(message.asset_id)
-        if instrument is None or not instrument.is_first:
-            self.counts["UNKNOWN_INSTRUMENT" if instrument is None else "MIRRORED"] += 1
-            return
         if message.bids is None or message.asks is None:
             raise _BadMessage("FIELDS_UNREADABLE", "bids, asks: missing")
+        if instrument is None or not instrument.is_first:
+            if self.heard is not None:
+                self.heard[message.asset_id] = message.timestamp, True
+            self.counts["UNKNOWN_INSTRUMENT" if instrument is None else "MIRRORED"] += 1
+            return
         bid, bid_size = _best(max, message.bids)
         ask, ask_size = _best(min, message.asks)
         ms = message.timestamp
         _check(ms, bid, ask)
+        if self.heard is not None:
+            self.heard[message.asset_id] = ms, True
         self.counts["book"] += 1
         events.append(
             _NEW(instrument.market_id, ms, f"b{message.hash[:80]}", recv_ms, bid, ask,
