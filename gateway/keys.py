@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import itertools
 import math
 import re
 import secrets
+import threading
 import zlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -261,10 +263,21 @@ class KeyRing:
         self.used: set[str] = set()
         self._now = now
         self._rows: dict[str, tuple[KeyRow, Identity]] = {}
+        self._numbers = itertools.count(1)
+        self._latest = 0
+        self._lock = threading.Lock()
 
-    def replace(self, rows: list[KeyRow]) -> None:
-        """Takes over the stored keys."""
-        self._rows = {row.key_id: (row, _identity(row)) for row in rows}
+    def begin_reading(self) -> int:
+        """A number for `replace`, taken before the store is read."""
+        return next(self._numbers)
+
+    def replace(self, rows: list[KeyRow], number: int | None = None) -> None:
+        """Takes over the stored keys, unless later ones were taken over since ``number``."""
+        mine = self.begin_reading() if number is None else number
+        with self._lock:
+            if mine > self._latest:
+                self._latest = mine
+                self._rows = {row.key_id: (row, _identity(row)) for row in rows}
 
     def has_ended(self, name: str) -> bool:
         """Whether ``name`` is that of a key whose time is over, or that was revoked."""

@@ -194,7 +194,8 @@ def _beside_forecasts(
 
 
 def _read_keys(parts: Parts) -> None:
-    parts.ring.replace(parts.keys.rows())
+    number = parts.ring.begin_reading()
+    parts.ring.replace(parts.keys.rows(), number)
     parts.watch.keys_read_at = parts.sources.clock()
 
 

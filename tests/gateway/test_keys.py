@@ -208,3 +208,15 @@ def test_times_come_back_as_utc(store: KeyStore, clock: Clock) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_the_burst_of_every_role_covers_its_dearest_call(role: str) -> None:
     assert ROLES[role].burst >= smallest_burst(role, read_methods().values())
+
+
+def test_keys_that_were_read_earlier_do_not_replace_later_ones(
+    store: KeyStore, clock: Clock
+) -> None:
+    ring = KeyRing(clock)
+    slow = ring.begin_reading()
+    before = store.rows()
+    text, _ = store.create("viewer")
+    ring.replace(store.rows())
+    ring.replace(before, slow)
+    assert ring.authenticate(text).role == "viewer"
