@@ -52,9 +52,9 @@ class Wanted:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Message:
-    """What a watcher is told.
+    """What a watcher is told; all watchers of an alert are told the same object.
 
     Attributes:
         sequence: up to where it has heard of everything after this message.
@@ -72,16 +72,16 @@ class _Queue:
     wanted: Wanted
     position: int
     limit: int
-    waiting: deque[StoredAlert] = field(default_factory=deque)
+    waiting: deque[Message] = field(default_factory=deque)
     missed: int = 0
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     drained: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def put(self, stored: StoredAlert) -> bool:
+    def put(self, stored: StoredAlert, message: Message) -> bool:
         """Adds an alert that is wanted; False where an older one had to go."""
         if stored.sequence <= self.position or not self.wanted.takes(stored):
             return True
-        self.waiting.append(stored)
+        self.waiting.append(message)
         self.ready.set()
         self.drained.clear()
         if len(self.waiting) <= self.limit:
@@ -188,25 +188,24 @@ class AlertFeed:
 
     async def _next(self, queue: _Queue) -> Message | None:
         """What waits for a watcher; a bookmark where nothing came for a while."""
-        try:
-            async with asyncio.timeout(self._bookmark_seconds):
-                await queue.ready.wait()
-        except TimeoutError:
-            if queue.waiting:
-                return None
-            queue.position = max(queue.position, self._position or 0)
-            return Message(queue.position)
+        if not queue.waiting:
+            queue.ready.clear()
+            try:
+                async with asyncio.timeout(self._bookmark_seconds):
+                    await queue.ready.wait()
+            except TimeoutError:
+                if queue.waiting:
+                    return None
+                queue.position = max(queue.position, self._position or 0)
+                return Message(queue.position)
         if queue.missed:
             missed, queue.missed = queue.missed, 0
             return Message(queue.position, missed=missed)
-        if not queue.waiting:
-            queue.ready.clear()
-            return None
-        stored = queue.waiting.popleft()
-        queue.position = stored.sequence
+        message = queue.waiting.popleft()
+        queue.position = message.sequence
         if not queue.waiting:
             queue.drained.set()
-        return Message(stored.sequence, stored)
+        return message
 
     async def _advance(self) -> bool:
         """Reads on and tells the watchers; True where there may be more at once."""
@@ -219,8 +218,9 @@ class AlertFeed:
             prompt = [queue for queue in self._queues if not queue.waiting]
             for stored in found[start : start + part]:
                 self._position = stored.sequence
+                message = Message(stored.sequence, stored)
                 for queue in self._queues:
-                    self.missed += not queue.put(stored)
+                    self.missed += not queue.put(stored, message)
             if len(found) > part:
                 await _let_read(prompt)
         return len(found) == PAGE

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from calibration_service import pages
-from calibration_service.alerts.feed import Message
+from calibration_service.alerts.feed import QUEUE, Message
 from calibration_service.alerts.store import StoredAlert
 from calibration_service.alerts.values import Severity
 from calibration_service.wire import timestamp, timestamp_of_micros
@@ -35,8 +37,12 @@ def alert(stored: StoredAlert) -> pb.Alert:
     )
 
 
+@lru_cache(maxsize=QUEUE)
 def watched(message: Message) -> pb.WatchAlertsResponse:
-    """A message of the stream; a bookmark is a token alone."""
+    """A message of the stream; a bookmark is a token alone.
+
+    It is made once for all watchers who are told the same, so nobody may change it.
+    """
     token = pages.write_token(_STREAM, [message.sequence])
     if message.stored is not None:
         return pb.WatchAlertsResponse(alert=alert(message.stored), resume_token=token)
