@@ -5,7 +5,7 @@ time, the gateway with its model, the stream worker, and a program with 200 watc
 does not read. The time of an alert runs from the instant at which the venue sends the first frame
 that shows its bar to be over (one that speaks of a time after the bar's end and the two seconds
 that bars wait for late events) to its arrival at a watcher; all reading watchers count. In the
-first run one market in fifty jumps, in the second one in five: dozens of alerts at once.
+first run one market in twenty jumps, in the second one in five: dozens of alerts at once.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def run(scale: Scale, folder: Path) -> list[Figure]:
     if not scale.live_seconds:
         return []
     found = []
-    for name, share in (("usual", 50), ("storm", 5)):
+    for name, share in (("usual", 20), ("storm", 5)):
         (folder / name).mkdir()
         found += _figures(scale, folder / name, name, share)
     return found
