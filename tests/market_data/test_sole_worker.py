@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -60,11 +61,14 @@ def test_on_postgresql_a_lock_is_given_back_and_a_lost_one_is_noticed(postgresql
         with sole(second, "stream-worker"):
             pass
     admin = sa.create_engine(postgresql, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    with pytest.raises(sa.exc.DBAPIError), sole(first, "stream-worker") as alone:
+    cut = sa.text("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+
+    def cut_and_ask(alone: Callable[[], None]) -> None:
         with admin.connect() as connection:
-            connection.execute(sa.text(
-                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
-            ))  # fmt: skip
+            connection.execute(cut)
         alone()
+
+    with pytest.raises(sa.exc.DBAPIError), sole(first, "stream-worker") as alone:
+        cut_and_ask(alone)
     first.dispose()
     second.dispose()

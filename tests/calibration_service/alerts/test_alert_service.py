@@ -17,7 +17,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from calibration_service.alert_service import AlertService
 from calibration_service.alerts import store
-from calibration_service.alerts.feed import AlertFeed, Message, Wanted
+from calibration_service.alerts.feed import AlertFeed, Wanted
 from calibration_service.alerts.values import Severity
 from marketcal.aio import AsyncClient
 from marketcal.errors import InvalidArgument, InvalidPageToken, NotFound, NotReady
