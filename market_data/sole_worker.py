@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -27,13 +27,16 @@ def sole(engine: sa.Engine, name: str) -> Iterator[Callable[[], None]]:
     """
     if engine.dialect.name == "postgresql":
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.detach()  # in a pool it would hold the lock on
             locked = sa.text("SELECT pg_try_advisory_lock(hashtext(:name))")
             if not connection.execute(locked, {"name": f"marketcal {name}"}).scalar():
                 raise AlreadyWorking(f"another {name} works on this store")
             try:
                 yield lambda: connection.execute(sa.text("SELECT 1")).close()
             finally:
-                connection.invalidate()  # in a pool it would hold the lock on
+                # A lost connection has lost its lock, whether that was noticed yet or not.
+                with suppress(sa.exc.DBAPIError, sa.exc.PendingRollbackError):
+                    connection.execute(sa.text("SELECT pg_advisory_unlock_all()"))
         return
     database = engine.url.database
     if not database or database.startswith((":", "file:")):
